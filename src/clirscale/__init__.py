@@ -1,0 +1,1 @@
+"""Scaling studies of training recipes for multilingual retrieval."""

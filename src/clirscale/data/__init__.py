@@ -1,0 +1,1 @@
+"""Training pools and retrieval tasks: reading, sampling, leak checks."""

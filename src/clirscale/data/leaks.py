@@ -1,0 +1,75 @@
+"""Leaks: training groups whose text or id is also in the evaluation set.
+
+Texts are compared whole, after Unicode normalisation (NFKC), case folding and collapsing of white space, among texts
+of one primary language (``pt-BR`` meets ``pt``). A text that was edited or embedded in a longer one is not found.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from clirscale.data.groups import Pool
+from clirscale.data.tasks import Passage, Query, RetrievalTask
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A training group that meets the evaluation set.
+
+    Attributes:
+        kind: what is shared: the text of the training ``query`` or ``passage``, or the ``group_id``.
+        group_id: the training group.
+        lang: language of the training text; None for a shared group id.
+        evaluation_id: a query or passage of the evaluation set that shares it.
+    """
+
+    kind: Literal["query", "passage", "group_id"]
+    group_id: str
+    lang: str | None
+    evaluation_id: str
+
+
+def find_leaks(pool: Pool, task: RetrievalTask) -> list[Leak]:
+    """Return every meeting of the pool with the task, in the order of the pool.
+
+    A training query or passage is compared with evaluation queries and passages alike; of several equal evaluation
+    texts the first is named, queries before passages.
+    """
+    texts: dict[str, dict[str, str]] = {}  # primary language -> normalised text -> evaluation id
+    items: tuple[Query | Passage, ...] = (*task.queries, *task.passages)
+    for item in items:
+        texts.setdefault(_primary(item.lang), {}).setdefault(normalise(item.text), item.id)
+    group_ids: dict[str, str] = {}
+    for query in task.queries:
+        group_ids.setdefault(query.group_id, query.id)
+
+    leaks = []
+    for group in pool:
+        if group.group_id in group_ids:
+            leaks.append(Leak("group_id", group.group_id, None, group_ids[group.group_id]))
+        for lang, pair in group.pairs.items():
+            known = texts.get(_primary(lang))
+            if known is None:
+                continue
+            if (found := known.get(normalise(pair.query))) is not None:
+                leaks.append(Leak("query", group.group_id, lang, found))
+            if (found := known.get(normalise(pair.passage))) is not None:
+                leaks.append(Leak("passage", group.group_id, lang, found))
+    return leaks
+
+
+def normalise(text: str) -> str:
+    """Return ``text`` in the form in which texts are compared.
+
+    >>> normalise("  Ｓｔｒａßｅ\\n1 ") == normalise("STRASSE 1")
+    True
+    """
+    # Case folding can undo the normal form (Unicode Standard, section 3.13, D146): restore it.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(folded.split())
+
+
+def _primary(lang: str) -> str:
+    return lang.split("-")[0].lower()

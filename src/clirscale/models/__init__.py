@@ -1,0 +1,1 @@
+"""Pretrained backbones, the dual encoder made of one, and its masked language model."""

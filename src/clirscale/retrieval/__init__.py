@@ -1,0 +1,1 @@
+"""From an encoder to measures: embedding, exact search, evaluation."""

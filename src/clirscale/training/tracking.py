@@ -1,0 +1,72 @@
+"""Loggers of a job: functions that conf/logger names and that give Lightning loggers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import wandb
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """What a logger may want to know of its job."""
+
+    folder: Path
+    study: str
+    method: str
+    fingerprint: str
+    config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The job's folder name: its axes and fingerprint."""
+        return self.folder.name
+
+
+def csv_logger(job: JobInfo) -> Logger:
+    """Per-step metrics in ``metrics.csv`` of the job's folder."""
+    return CSVLogger(save_dir=job.folder, name="", version="")
+
+
+def wandb_logger(
+    job: JobInfo,
+    project: str,
+    entity: str | None = None,
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+) -> Logger:
+    """One W&B run for this job: id = fingerprint, group = study, job type = method.
+
+    Args:
+        job: gives id, name, group and config.
+        project, entity: where the run belongs.
+        mode: ``auto`` is online where an API key is configured and offline elsewhere; WANDB_MODE goes before.
+    """
+    if mode == "auto":
+        mode = "online" if wandb.api.api_key else "offline"
+    # A run that an earlier job in this process left open would swallow this one (wandb#1314, LHT#289).
+    wandb.finish()
+    run = wandb.init(
+        project=project,
+        entity=entity,
+        id=job.fingerprint,
+        name=job.name,
+        group=job.study,
+        job_type=job.method,
+        tags=[job.method, job.study],
+        config=dict(job.config),
+        dir=job.folder,
+        mode=os.environ.get("WANDB_MODE", mode),  # type: ignore[arg-type]
+        resume="allow",
+        settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+    )
+    return WandbLogger(experiment=run)
+
+
+def finish(exit_code: int) -> None:
+    """Close the open W&B run, if any, with the job's exit code: Lightning leaves it open."""
+    wandb.finish(exit_code=exit_code)
