@@ -253,7 +253,9 @@ class JobConfig:
         for section in ("data", "method", "backbone", "eval", "budget", "contrast", "adapt", "trainer"):
             getattr(self, section).check(section)
         objectives = [f"{setting}/{measure}" for setting in SETTINGS for measure in self.eval.measures]
-        _require(self.objective in objectives, "objective", f"is {self.objective!r}; {nearest(self.objective, objectives)}")
+        _require(
+            self.objective in objectives, "objective", f"is {self.objective!r}; {nearest(self.objective, objectives)}"
+        )
 
 
 def locate(source: Mapping[str, Any], key: str) -> Callable[..., Any]:

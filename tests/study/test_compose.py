@@ -145,7 +145,12 @@ def test_every_config_file_says_what_it_is_for_and_every_key_is_commented(path):
     self_evident = ("source:", "_target_:", "defaults:", "path: ${", "languages: ${", "context: ${", "csv:", "wandb:")
     for line in lines:
         bare = line.strip()
-        if bare.startswith(("#", "- ")) or not bare or bare.startswith(self_evident) or bare in ("batch_size: 100", "lr: 3e-5"):
+        if (
+            bare.startswith(("#", "- "))
+            or not bare
+            or bare.startswith(self_evident)
+            or bare in ("batch_size: 100", "lr: 3e-5")
+        ):
             continue
         if bare.startswith(("name: ", "stages: ", "unit: ")) and path.parent.name in ("method", "budget"):
             continue  # said in the first line

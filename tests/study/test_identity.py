@@ -37,7 +37,15 @@ def test_what_changes_the_result_changes_the_fingerprint(config, change):
 
 @pytest.mark.parametrize(
     "change",
-    ["study=other", "output_dir=elsewhere", "trainer.threads=1", "logger=wandb", "reference=false", "adapt.lr=1e-3", "budget.adapt=7"],
+    [
+        "study=other",
+        "output_dir=elsewhere",
+        "trainer.threads=1",
+        "logger=wandb",
+        "reference=false",
+        "adapt.lr=1e-3",
+        "budget.adapt=7",
+    ],
 )
 def test_what_does_not_change_the_result_does_not(config, change):
     assert fingerprint(config()) == fingerprint(config(change))

@@ -40,7 +40,12 @@ def test_record_of_a_finished_job(config):
     assert (counts["queries"], counts["passages"]) == (72, 72)
     assert set(record["measures"]) == {"mono", "cross", "multi"}
     assert set(record["measures"]["cross"]) == {"P@5", "R@20", "AP", "nDCG@10"}
-    assert record["training"].keys() == {"mlm_loss_before", "mlm_loss_after", "contrast_loss_first", "contrast_loss_last"}
+    assert record["training"].keys() == {
+        "mlm_loss_before",
+        "mlm_loss_after",
+        "contrast_loss_first",
+        "contrast_loss_last",
+    }
     assert {"load", "adapt", "contrast", "embed", "search", "total"} <= record["timings"].keys()
     assert set(record["hashes"]) == {"data", "eval", "backbone"}
     per_query = pd.read_parquet(folder_of(job) / "per_query.parquet")

@@ -22,9 +22,7 @@ def masked(n, length, probability, seed):
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    n=st.integers(1, 8), length=st.integers(2, 20), probability=st.floats(0.05, 0.95), seed=st.integers(0, 2**31)
-)
+@given(n=st.integers(1, 8), length=st.integers(2, 20), probability=st.floats(0.05, 0.95), seed=st.integers(0, 2**31))
 def test_only_chosen_positions_change_and_special_ones_never(n, length, probability, seed):
     ids, special, corrupted, labels = masked(n, length, probability, seed)
     chosen = labels != IGNORED

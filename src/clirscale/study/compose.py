@@ -114,7 +114,8 @@ def _check_choices(overrides: list[Override], conf: Path) -> None:
             for name in names:
                 if name is not None and str(name) not in _choices(conf, override.key_or_group):
                     raise ConfigError(
-                        override.key_or_group, f"there is no {name!r}; {nearest(str(name), _choices(conf, override.key_or_group))}"
+                        override.key_or_group,
+                        f"there is no {name!r}; {nearest(str(name), _choices(conf, override.key_or_group))}",
                     )
 
 
@@ -143,6 +144,8 @@ def _unknown_key(lines: Sequence[str], conf: Path) -> ConfigError | None:
                 siblings = {*map(str, parent)} if isinstance(parent, DictConfig) else set()
                 prefix = "".join(f"{p}." for p in path[:depth])
                 names = [f"{prefix}{name}" for name in siblings | (groups if depth == 0 else set())]
-                return ConfigError(override.key_or_group, f"there is no such key; {nearest(override.key_or_group, names)}")
+                return ConfigError(
+                    override.key_or_group, f"there is no such key; {nearest(override.key_or_group, names)}"
+                )
             parent = parent._get_node(part)
     return None

@@ -69,9 +69,7 @@ class ContrastStage(Stage):
     """Trains ``encoder`` in place with InfoNCE."""
 
     def __init__(self, encoder: DualEncoder, config: ContrastConfig, steps: int) -> None:
-        super().__init__(
-            "contrast", steps=steps, lr=config.lr, weight_decay=config.weight_decay, warmup=config.warmup
-        )
+        super().__init__("contrast", steps=steps, lr=config.lr, weight_decay=config.weight_decay, warmup=config.warmup)
         self.encoder, self.config = encoder, config
 
     def transfer_batch_to_device(self, batch: ContrastBatch, device: torch.device, dataloader_idx: int) -> Any:

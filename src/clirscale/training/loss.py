@@ -8,7 +8,11 @@ from torch import Tensor
 
 
 def info_nce(
-    queries: Tensor, passages: Tensor, temperature: float, false_negatives: Tensor | None = None, symmetric: bool = False
+    queries: Tensor,
+    passages: Tensor,
+    temperature: float,
+    false_negatives: Tensor | None = None,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE, query to passage (eq. 1 of Elmahdy, Lin & Ahmad 2024, with a temperature).
 

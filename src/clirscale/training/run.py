@@ -105,9 +105,7 @@ def _adapt(
     stage = AdaptStage(model, settings, steps)
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolve_precision(config.trainer))
     record.training["mlm_loss_before"] = held_out_loss(model, corpus, batches, dtype)
-    fit(
-        stage, batches, config.trainer, max_grad_norm=settings.max_grad_norm, loggers=loggers, folder=folder
-    )
+    fit(stage, batches, config.trainer, max_grad_norm=settings.max_grad_norm, loggers=loggers, folder=folder)
     record.training["mlm_loss_after"] = held_out_loss(model, corpus, batches, dtype)
     record.counts |= {"adapt_steps": steps, "adapt_tokens": batches.tokens, "adapt_texts": len(corpus.train)}
     log.info(

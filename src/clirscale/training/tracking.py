@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import netrc
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -47,7 +49,7 @@ def wandb_logger(
         mode: ``auto`` is online where an API key is configured and offline elsewhere; WANDB_MODE goes before.
     """
     if mode == "auto":
-        mode = "online" if wandb.api.api_key else "offline"
+        mode = "online" if has_account() else "offline"
     # A run that an earlier job in this process left open would swallow this one (wandb#1314, LHT#289).
     wandb.finish()
     run = wandb.init(
@@ -65,6 +67,17 @@ def wandb_logger(
         settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
     )
     return WandbLogger(experiment=run)
+
+
+def has_account() -> bool:
+    """Tell whether a W&B API key is configured, in the environment or by ``wandb login``, without a prompt."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def finish(exit_code: int) -> None:
