@@ -81,7 +81,7 @@ class MethodConfig:
         _require(
             self.stages in ((), ("contrast",), ("adapt", "contrast")),
             f"{prefix}.stages",
-            f"must be [], [contrast] or [adapt, contrast]: a method ends in its contrastive stage; is {list(self.stages)}",
+            f"must be [], [contrast] or [adapt, contrast], contrast being the last; is {list(self.stages)}",
         )
         if "contrast" in self.stages:
             _require(self.alpha is not None, f"{prefix}.alpha", "is missing: the share of monolingual batches, 0 to 1")

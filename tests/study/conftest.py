@@ -72,6 +72,7 @@ def arguments(tmp_path):
         "trainer.progress=false",
         "contrast.batch_size=4",
         "adapt.batch_size=4",
+        "budget.contrast=2",
         "budget.adapt=1",
         "logger=csv",
         "study=test",
@@ -96,7 +97,9 @@ def train(arguments, tmp_path):
     """Run ``python train.py`` as a user does and return the finished process."""
 
     def run(*more, small=True):
-        line = [sys.executable, str(ROOT / "train.py"), *more, *(arguments if small else [])]
+        given = {argument.split("=")[0] for argument in more}
+        defaults = [argument for argument in arguments if small and argument.split("=")[0] not in given]
+        line = [sys.executable, str(ROOT / "train.py"), *more, *defaults]
         env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "offline", "COLUMNS": "160"}
         return subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False)
 

@@ -133,7 +133,16 @@ def test_leaking_groups_are_dropped_and_counted(config):
 
 
 def test_preflight_finds_a_small_language(config):
-    with pytest.raises(ConfigError, match=r"contrast\.batch_size: is 32, but de has 6, en has 6, th has 6|no language"):
+    job = config("contrast.batch_size=32")
+    pairs = Path(job.data.source["path"])
+    kept = [line for line in pairs.read_text(encoding="utf-8").splitlines() if '"th"' not in line or '"g1' in line]
+    pairs.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"contrast\.batch_size: is 32, but th has 11 pair"):
+        preflight(job)
+
+
+def test_preflight_finds_a_subset_too_small_for_a_batch(config):
+    with pytest.raises(TrainingError, match="no language of pairs can fill a batch of 32"):
         preflight(config("data.fraction=0.1", "contrast.batch_size=32"))
 
 

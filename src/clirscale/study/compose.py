@@ -1,4 +1,4 @@
-"""From the command line to checked job configs, before anything runs. With train.py, the only place that knows Hydra."""
+"""From the command line to checked job configs, before anything runs. Knows Hydra, as does the entry."""
 
 from __future__ import annotations
 

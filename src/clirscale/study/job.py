@@ -233,7 +233,7 @@ def _new_record(config: JobConfig, identity: Identity) -> dict[str, Any]:
         "fingerprint": identity.fingerprint,
         "state": "running",
         "axes": identity.axes,
-        "config": asdict(config),
+        "config": json.loads(json.dumps(asdict(config))),  # as it is read again: lists for tuples
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "counts": {"groups": 0, "pairs": 0, "languages": {}},
         "measures": {},
@@ -267,7 +267,7 @@ def _write(folder: Path, record: Mapping[str, Any]) -> None:
     """Write the record in one go, so that a killed job leaves the old one or the new one."""
     target, part = folder / RECORD, folder / f".{RECORD}.{os.getpid()}"
     try:
-        part.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=list) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)

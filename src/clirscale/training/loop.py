@@ -65,8 +65,8 @@ class Stage(L.LightningModule):
         value = float(loss.detach())
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss of the {self.name} stage is {value} at step {self.global_step + 1} of {self.steps}: training "
-                f"diverged. Lower {self.name}.lr (now {self.lr:g}) or use trainer.precision=32-true."
+                f"the loss of the {self.name} stage is {value} at step {self.global_step + 1} of {self.steps}: "
+                f"training diverged. Lower {self.name}.lr (now {self.lr:g}) or use trainer.precision=32-true."
             )
         self.losses.append(value)
         learning_rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
@@ -124,6 +124,8 @@ def fit(
     Raises:
         TrainingError: the loss is not finite, or the batches did not give the number of steps that was planned.
     """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # which hardware there is, tips: once a stage is too often
     trainer = L.Trainer(
         accelerator=config.accelerator,
         devices=1,
@@ -140,8 +142,6 @@ def fit(
         use_distributed_sampler=False,
         default_root_dir=folder,
     )
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # which hardware there is, tips: once a stage is too often
     with warnings.catch_warnings():
         # The batches come ready made from memory: there is nothing for worker processes to do.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")

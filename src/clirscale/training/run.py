@@ -128,7 +128,8 @@ def _contrast(
     if batches.skipped_languages:
         listed = ", ".join(f"{lang} ({n})" for lang, n in batches.skipped_languages.items())
         record.warnings.append(
-            f"no mono batches in {listed}: fewer pairs than a batch of {config.contrast.batch_size} (contrast.small_languages=skip)"
+            f"no mono batches in {listed}: fewer pairs than a batch of {config.contrast.batch_size} "
+            "(contrast.small_languages=skip)"
         )
         log.warning(record.warnings[-1])
     stage = ContrastStage(encoder, config.contrast, len(batches))

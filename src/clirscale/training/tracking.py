@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class JobInfo:
 
 def csv_logger(job: JobInfo) -> Logger:
     """Per-step metrics in ``metrics.csv`` of the job's folder."""
+    # The folder holds the record already, and a job that was cut off is run again in its own.
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
     return CSVLogger(save_dir=job.folder, name="", version="")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,6 +15,7 @@ from clirscale.data.cldr.wording import render
 from clirscale.data.groups import ParallelGroup, Pool
 from clirscale.data.tasks import Passage, Query, RetrievalTask
 
+_AT_MOST = 300  # facts of one relation, so that codes and scripts of languages do not outweigh the rest
 _HELD_OUT_SHARE = 0.105  # of the facts are candidates for the task
 
 
@@ -37,21 +39,33 @@ def division() -> Division:
     held_out: set[str] = set()
     asked: set[Claim] = set()
     stated: set[Claim] = set()
-    candidates = [fact for fact in facts() if _position(fact.group_id) < _HELD_OUT_SHARE]
+    chosen = _selected()
+    candidates = [fact for fact in chosen if _position(fact.group_id) < _HELD_OUT_SHARE]
     for fact in sorted(candidates, key=lambda fact: (len(fact.asked), _position(fact.group_id))):
         if asked.isdisjoint(fact.stated) and stated.isdisjoint(fact.asked):
             held_out.add(fact.group_id)
             asked |= fact.asked
             stated |= fact.stated
     return Division(
-        training=tuple(fact for fact in facts() if fact.group_id not in held_out),
-        held_out=tuple(fact for fact in facts() if fact.group_id in held_out),
+        training=tuple(fact for fact in chosen if fact.group_id not in held_out),
+        held_out=tuple(fact for fact in chosen if fact.group_id in held_out),
     )
 
 
-def _position(group_id: str) -> float:
-    """A place in [0, 1) that depends on the id alone."""
-    digest = hashlib.blake2b(group_id.encode(), digest_size=8, person=b"cldr-division").digest()
+def _selected() -> tuple[Fact, ...]:
+    """Return the facts, of each relation a sample of at most 300 by a hash of their group id."""
+    taken: Counter[str] = Counter()
+    kept = set()
+    for fact in sorted(facts(), key=lambda fact: _position(fact.group_id, "sample")):
+        taken[fact.relation] += 1
+        if taken[fact.relation] <= _AT_MOST:
+            kept.add(fact.group_id)
+    return tuple(fact for fact in facts() if fact.group_id in kept)
+
+
+def _position(group_id: str, purpose: str = "division") -> float:
+    """A place in [0, 1) that depends on the id and on what it is for alone."""
+    digest = hashlib.blake2b(group_id.encode(), digest_size=8, person=f"cldr-{purpose}".encode()).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
