@@ -32,6 +32,7 @@ BASE = BackboneConfig(
     path=None,
     layers=None,
     freeze_embeddings=False,
+    dropout=None,
     pooling="mean",
     query_prefix="query: ",
     passage_prefix="passage: ",

@@ -95,7 +95,8 @@ class BatchSchedule:
                     "contrast.batch_size",
                     f"is {batch_size}, but {listed} pair(s) in this subset of {pool.name}: a mono batch cannot be "
                     f"filled. Lower it, raise data.fraction, choose data.languages, or set "
-                    f"contrast.small_languages=skip to train without mono batches in such languages (the record will say so).",
+                    f"contrast.small_languages=skip to train without mono batches in such languages, which the "
+                    f"record will say.",
                 )
         self._mono = [i for i, lang in enumerate(self._languages) if lang not in small]
         self.skipped_languages: dict[str, int] = small if alpha > 0 else {}
