@@ -95,7 +95,7 @@ try:
         from clirscale.config import BackboneConfig
         from clirscale.models.backbone import fingerprint, load_encoder
         where = (sys.argv[1], sys.argv[2] or None)
-        config = BackboneConfig("x", "hub", *where, None, None, False, "mean", "", "", 40, 80, 1)
+        config = BackboneConfig("x", "hub", *where, None, None, False, None, "mean", "", "", 40, 80, 1)
         print(fingerprint(config), load_encoder(config).tokenize(["a"], "query"), end=" ")
     print(folder)
 except ModelError as error:
