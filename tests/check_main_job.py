@@ -13,8 +13,8 @@ METHODS, FRACTIONS = ("hybrid", "dapt"), (0.1, 0.25, 0.5, 1.0)
 
 def main(path: str) -> int:
     points = pd.read_csv(path)
-    table = points.set_index(["method", "fraction", "setting", "measure"])["value"]
-    untrained = points[points["method"] == "zero_shot"].set_index(["setting", "measure"])["value"]
+    table = points.set_index(["method", "fraction", "setting", "measure"])["value"].sort_index()
+    untrained = points[points["method"] == "zero_shot"].set_index(["setting", "measure"])["value"].sort_index()
     failures = [f"no job {method} at {f}" for method in METHODS for f in FRACTIONS if (method, f) not in table.index]
     for setting in () if failures else ("mono", "cross"):
         for measure in ("P@5", "R@20"):
