@@ -55,10 +55,9 @@ def register_resolvers() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs that a command line stands for, and the folder that Hydra gives each study."""
+    """The jobs that a command line stands for."""
 
     jobs: tuple[JobConfig, ...]
-    multirun: bool
 
 
 def plan(argv: Sequence[str], conf: Path) -> Plan:
@@ -75,16 +74,15 @@ def plan(argv: Sequence[str], conf: Path) -> Plan:
     with initialize_config_dir(str(conf), version_base="1.3"):
         overrides = _parse_overrides(args.overrides)
         _check_choices(overrides, conf)
-        multirun = bool(args.multirun)
-        if not multirun:
-            return Plan((job_config(_compose(args.overrides, conf)),), multirun)
+        if not args.multirun:
+            return Plan((job_config(_compose(args.overrides, conf)),))
         fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
         master = _compose(fixed, conf, with_hydra=True)
         params = OmegaConf.select(master, "hydra.sweeper.params") or {}
         # The sweeper puts its own parameters first, so that the command line overrides a preset.
         lines = [f"{key}={value}" for key, value in params.items()] + list(args.overrides)
         jobs = [job_config(_compose(job, conf)) for job in _expand(_parse_overrides(lines))]
-        return Plan(tuple(jobs), multirun)
+        return Plan(tuple(jobs))
 
 
 def _expand(overrides: list[Override]) -> Iterator[list[str]]:

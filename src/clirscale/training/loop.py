@@ -18,8 +18,6 @@ from torch.utils.data import DataLoader, IterableDataset
 from clirscale.config import TrainerConfig
 from clirscale.errors import TrainingError
 
-log = logging.getLogger(__name__)
-
 
 def resolve_precision(config: TrainerConfig) -> str:
     """Return the Lightning precision; ``auto`` is bf16 where the hardware computes in it, else 32 bits."""

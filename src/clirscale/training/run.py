@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingRecord:
-    """What training did: numbers for the job's record. ``losses`` are per step, by stage."""
+    """What training did: numbers for the job's record."""
 
     counts: dict[str, int] = field(default_factory=dict)
     training: dict[str, float] = field(default_factory=dict)
