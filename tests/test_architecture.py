@@ -14,6 +14,9 @@ LIBRARIES = {  # where a library may be imported
     "lightning": {"training", "study"},  # study: seeding and the type of a logger
     "wandb": {"training"},
     "faiss": {"retrieval"},
+    "bm25s": {"retrieval"},
+    "ir_measures": {"retrieval"},
+    "huggingface_hub": {"data", "models"},
     "transformers": {"models"},
     "matplotlib": {"report"},
     "jinja2": {"report"},

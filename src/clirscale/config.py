@@ -16,17 +16,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union
 
-import ir_measures
-
 from clirscale.errors import ConfigError, nearest
 
 StageName = Literal["adapt", "contrast"]
 SETTINGS = ("mono", "cross", "multi")
+SECTIONS = ("data", "method", "backbone", "search", "leaks", "budget", "contrast", "adapt", "trainer")
 
 
 def _require(condition: bool, key: str, problem: str) -> None:
     if not condition:
         raise ConfigError(key, problem)
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and not set(name) & set("/\\: ") and not name.startswith(".")
 
 
 @dataclass(frozen=True)
@@ -47,25 +50,44 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """The retrieval task and what is measured on it."""
+    """A benchmark and what is measured on it."""
 
-    name: str
     source: Mapping[str, Any]
     measures: tuple[str, ...]
-    run_depth: int
+    run_depth: int | None
 
     def check(self, prefix: str) -> None:
-        """Check that every measure has a name that ir-measures knows."""
+        """Check what needs no data; the retrieval room checks the measures."""
         check_source(self.source, f"{prefix}.source")
         _require(len(self.measures) > 0, f"{prefix}.measures", "is empty; name at least one, for example P@5")
-        for name in self.measures:
-            try:
-                ir_measures.parse_measure(name)
-            except (NameError, ValueError, SyntaxError) as error:
-                raise ConfigError(
-                    f"{prefix}.measures", f"{name!r} is not a measure of ir-measures, such as P@5, R@20, AP or nDCG@10"
-                ) from error
-        _require(self.run_depth >= 1, f"{prefix}.run_depth", f"must be at least 1, is {self.run_depth}")
+        depth = self.run_depth
+        _require(depth is None or depth >= 1, f"{prefix}.run_depth", f"must be at least 1, or null for all; is {depth}")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How passages are found: exactly, or through an approximate index of FAISS."""
+
+    index: Literal["exact", "ivf", "hnsw", "sq"]
+    sample: int
+    seed: int
+
+    def check(self, prefix: str) -> None:
+        """Check ranges."""
+        _require(self.sample >= 1, f"{prefix}.sample", f"must be at least 1 query, is {self.sample}")
+        _require(0 <= self.seed < 2**32, f"{prefix}.seed", f"must be in [0, 2^32), is {self.seed}")
+
+
+@dataclass(frozen=True)
+class LeaksConfig:
+    """What happens to training groups whose text or id is in an evaluation set of the job."""
+
+    action: Literal["remove", "fail", "report"]
+    threshold: float
+
+    def check(self, prefix: str) -> None:
+        """Check ranges."""
+        _require(0 < self.threshold <= 1, f"{prefix}.threshold", f"must be in (0, 1], is {self.threshold}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,7 @@ class MethodConfig:
     name: str
     stages: tuple[StageName, ...]
     alpha: float | None
+    retriever: Literal["encoder", "bm25"] = "encoder"
 
     def check(self, prefix: str) -> None:
         """Check the order of the stages and alpha."""
@@ -87,6 +110,7 @@ class MethodConfig:
             _require(self.alpha is not None, f"{prefix}.alpha", "is missing: the share of monolingual batches, 0 to 1")
         if self.alpha is not None:
             _require(0 <= self.alpha <= 1, f"{prefix}.alpha", f"must be in [0, 1], is {self.alpha}")
+        _require(self.retriever == "encoder" or not self.stages, f"{prefix}.stages", "must be []: bm25 is not trained")
 
 
 @dataclass(frozen=True)
@@ -209,6 +233,7 @@ class TrainerConfig:
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     threads: int | None
     eval_batch_tokens: int
+    cache_gb: float
     progress: bool
 
     def check(self, prefix: str) -> None:
@@ -221,6 +246,7 @@ class TrainerConfig:
             f"{prefix}.eval_batch_tokens",
             f"must be at least 512, is {self.eval_batch_tokens}",
         )
+        _require(self.cache_gb >= 0, f"{prefix}.cache_gb", f"must not be negative, is {self.cache_gb}")
 
 
 @dataclass(frozen=True)
@@ -232,14 +258,16 @@ class JobConfig:
     data: DataConfig
     method: MethodConfig
     backbone: BackboneConfig
-    eval: EvalConfig
+    eval: Mapping[str, EvalConfig]
+    search: SearchConfig
+    leaks: LeaksConfig
     budget: BudgetConfig
     contrast: ContrastConfig
     adapt: AdaptConfig
     trainer: TrainerConfig
     logger: Mapping[str, Any]
-    objective: str
-    reference: bool
+    objective: str | None
+    references: tuple[Literal["zero_shot", "bm25"], ...]
     save_model: bool
     output_dir: str
     report_dir: str
@@ -250,15 +278,22 @@ class JobConfig:
         Raises:
             ConfigError: naming the first key that is wrong.
         """
-        valid_name = self.study and not set(self.study) & set("/\\: ") and not self.study.startswith(".")
-        _require(bool(valid_name), "study", f"must be a plain folder name, is {self.study!r}")
+        _require(_is_plain(self.study), "study", f"must be a plain folder name, is {self.study!r}")
         _require(0 <= self.seed < 2**32, "seed", f"must be in [0, 2^32), is {self.seed}")
-        for section in ("data", "method", "backbone", "eval", "budget", "contrast", "adapt", "trainer"):
+        for section in SECTIONS:
             getattr(self, section).check(section)
-        objectives = [f"{setting}/{measure}" for setting in SETTINGS for measure in self.eval.measures]
-        _require(
-            self.objective in objectives, "objective", f"is {self.objective!r}; {nearest(self.objective, objectives)}"
-        )
+        _require(len(self.eval) > 0, "eval", "names no benchmark; give one, or several: eval=[xquad_r,mlqa_r]")
+        for name, benchmark in self.eval.items():
+            _require(_is_plain(name), f"eval.{name}", "must be a plain folder name")
+            benchmark.check(f"eval.{name}")
+        if self.objective is not None:
+            valid = [
+                f"{name}/{setting}/{measure}"
+                for name, benchmark in self.eval.items()
+                for setting in SETTINGS
+                for measure in benchmark.measures
+            ]
+            _require(self.objective in valid, "objective", f"is {self.objective!r}; {nearest(self.objective, valid)}")
 
 
 def locate(source: Mapping[str, Any], key: str) -> Callable[..., Any]:
@@ -320,8 +355,9 @@ def parse(mapping: Mapping[str, Any], cls: type[T] = JobConfig, prefix: str = ""
     fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in mapping:
         _require(key in fields, f"{prefix}{key}", f"is unknown; {nearest(str(key), fields)}")
-    for key in fields:
-        _require(key in mapping, f"{prefix}{key}", "is missing")
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        optional = field.default is not dataclasses.MISSING
+        _require(field.name in mapping or optional, f"{prefix}{field.name}", "is missing")
     config = cls(**{key: _convert(value, hints[key], f"{prefix}{key}") for key, value in mapping.items()})
     if not prefix and isinstance(config, JobConfig):
         config.check()
@@ -358,4 +394,6 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         _require(isinstance(value, str), key, f"must be text, is {value!r}")
         return value
     _require(isinstance(value, Mapping), key, f"must be a section with keys, is {value!r}")
+    if len(args) == 2 and dataclasses.is_dataclass(args[1]):
+        return {str(name): _convert(item, args[1], f"{key}.{name}") for name, item in value.items()}
     return dict(value)

@@ -16,7 +16,7 @@ from clirscale.errors import ClirscaleError
 from clirscale.report import terminal_table, write_report
 from clirscale.study.compose import job_config, plan, register_resolvers
 from clirscale.study.identity import identify
-from clirscale.study.job import objective, preflight, read_record, run_job
+from clirscale.study.job import is_finished, objective, preflight, read_record, run_job
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ def launch(task: Callable[[], None], conf: Path) -> int:
     task()
     failed = 0
     for config in jobs:
-        record = read_record(study_dir(config) / identify(config).folder)
-        failed += record is None or record["state"] != "finished"
+        identity = identify(config)
+        failed += not is_finished(read_record(study_dir(config) / identity.folder), identity)
     for config in {config.study: config for config in jobs}.values():
         report(study_dir(config), Path(config.report_dir), console)
         if any(study_dir(config).glob("*/wandb/offline-run-*")):

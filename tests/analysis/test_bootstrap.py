@@ -16,7 +16,7 @@ from clirscale.errors import DataError
 
 def write_job(folder, scores, seed=0, fraction=1.0, setting="mono"):
     """Write a job with scores[group, cell]; NaN has no row."""
-    folder.mkdir(parents=True)
+    (folder / "xquad_r").mkdir(parents=True)
     groups, cells = np.nonzero(~np.isnan(scores))
     rows = {
         "setting": setting,
@@ -26,8 +26,8 @@ def write_job(folder, scores, seed=0, fraction=1.0, setting="mono"):
         "group_id": [f"g{g}" for g in groups],
         "P@5": scores[groups, cells],
     }
-    pd.DataFrame(rows).to_parquet(folder / "per_query.parquet")
-    return Job(folder, {"axes": {"seed": seed, "fraction": fraction}})
+    pd.DataFrame(rows).to_parquet(folder / "xquad_r" / "per_query.parquet")
+    return Job(folder, {"axes": {"seed": seed, "fraction": fraction}}, "xquad_r")
 
 
 def curves_of(folder):
@@ -202,8 +202,8 @@ def test_the_change_of_a_difference_with_size(tmp_path):
 def test_a_measure_that_is_missing_is_missing(tmp_path):
     full = write_job(tmp_path / "a", np.random.default_rng(1).random((10, 2)))
     empty = write_job(tmp_path / "b", np.random.default_rng(1).random((10, 2)), seed=1)
-    frame = pd.read_parquet(empty.folder / "per_query.parquet").assign(**{"P@5": np.nan, "AP": 0.5})
-    frame.to_parquet(empty.folder / "per_query.parquet")
+    frame = pd.read_parquet(empty.scores).assign(**{"P@5": np.nan, "AP": 0.5})
+    frame.to_parquet(empty.scores)
     bootstrap = Bootstrap([full, empty], n_resamples=50)
     assert bootstrap.job(empty, "mono", "P@5") is None
     assert bootstrap.job(full, "mono", "AP") is None
@@ -221,7 +221,7 @@ def test_all_settings_and_a_measure_of_one_setting_only(tmp_path):
     comparison, _ = curves_of(study.folder)
     bootstrap = Bootstrap(comparison.jobs, n_resamples=50)
     (job,) = comparison.jobs
-    frame = pd.read_parquet(job.folder / "per_query.parquet")
+    frame = pd.read_parquet(job.scores)
     expected = summarise(frame)["multi"]["rank_distance"]
     assert bootstrap.job(job, "multi", "rank_distance").value == pytest.approx(expected)
     assert bootstrap.job(job, "mono", "rank_distance") is None
@@ -257,17 +257,17 @@ def test_opposite_difference():
 )
 def test_scores_that_cannot_be_used_are_named(tmp_path, spoil, problem):
     job = write_job(tmp_path / "a", np.ones((4, 2)))
-    spoil(job.folder / "per_query.parquet")
+    spoil(job.scores)
     with pytest.raises(DataError) as caught:
         Bootstrap([job])
-    assert str(job.folder / "per_query.parquet") in str(caught.value)
+    assert str(job.scores) in str(caught.value)
     assert problem in str(caught.value)
 
 
 def test_text_columns_and_dictionary_encoding_do_not_matter(tmp_path):
     job = write_job(tmp_path / "a", np.random.default_rng(1).random((20, 2)))
     expected = Bootstrap([job], n_resamples=50).job(job, "mono", "P@5")
-    path = job.folder / "per_query.parquet"
+    path = job.scores
     frame = pd.read_parquet(path).assign(note="x")
     frame.astype(dict.fromkeys(("setting", "group_id", "query_lang"), "category")).to_parquet(path)
     bootstrap = Bootstrap([job], n_resamples=50)

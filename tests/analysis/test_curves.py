@@ -90,10 +90,9 @@ def test_a_section_chosen_by_name_is_named_by_it(study):
 
 def test_backbones_and_evaluations_are_compared_apart_each_with_its_reference(study):
     for backbone in ("mini", "xlmr"):
-        for task in ("cldr", "xquad_r"):
-            axes = {"backbone.name": backbone, "eval.name": task}
-            study.job("hybrid", 1.0, config=axes)
-            study.job("zero_shot", config=axes)
+        options = {"config": {"backbone.name": backbone}, "benchmarks": ("cldr", "xquad_r")}
+        study.job("hybrid", 1.0, **options)
+        study.job("zero_shot", **options)
     comparisons = arranged(study).comparisons
     assert [c.title for c in comparisons] == [
         "backbone=mini, eval=cldr",
@@ -118,9 +117,39 @@ def test_a_reference_belongs_to_curves_with_its_encoder_only(study):
     assert [len(comparison.references_of(curve)) for curve in comparison.curves] == [1, 0]
 
 
+def test_bm25_is_a_reference_of_every_backbone(study):
+    for backbone in ("mini", "xlmr"):
+        study.job("hybrid", 1.0, config={"backbone.name": backbone})
+        study.job("zero_shot", config={"backbone.name": backbone})
+    axes = {"data": None, "fraction": None, "method": "bm25", "backbone": None, "seed": None}
+    study.job("zero_shot", axes=axes, config={"backbone.name": "none", "method.retriever": "bm25"})
+    comparisons = arranged(study).comparisons
+    assert [c.title for c in comparisons] == ["backbone=mini", "backbone=xlmr"]
+    for comparison in comparisons:
+        assert [r.method for r in comparison.references_of(comparison.curves[0])] == ["zero_shot", "bm25"]
+
+
+def test_bm25_alone_is_a_comparison(study):
+    axes = {"data": None, "fraction": None, "method": "bm25", "backbone": None, "seed": None}
+    study.job("zero_shot", axes=axes)
+    (comparison,) = arranged(study).comparisons
+    assert [r.label for r in comparison.references] == ["bm25"]
+
+
+def test_groups_that_leaks_took_away_make_another_curve(study):
+    study.job("hybrid", 1.0)
+    study.job(
+        "hybrid",
+        1.0,
+        config={"leaks.threshold": 0.5},
+        hashes={"backbone": "b" * 64, "data": "d" * 64, "leaks": "c" * 64},
+    )
+    assert len(arranged(study).comparisons[0].curves) == 2
+
+
 def test_evaluation_sets_with_one_name_and_other_content_are_not_mixed(study):
     study.job("hybrid", 1.0)
-    study.job("dapt", 1.0, hashes={"eval": "f" * 64, "backbone": "b" * 64, "data": "d" * 64})
+    study.job("dapt", 1.0, task="f" * 64)
     titles = [c.title for c in arranged(study).comparisons]
     assert titles == ["eval=xquad_r (content eeeeeeee)", "eval=xquad_r (content ffffffff)"]
 
@@ -131,14 +160,14 @@ def test_languages_of_the_pool_are_named_where_its_content_differs(study):
         "hybrid",
         1.0,
         config={"data.languages": ["de", "en"]},
-        hashes={"eval": "e" * 64, "backbone": "b" * 64, "data": "a" * 64},
+        hashes={"backbone": "b" * 64, "data": "a" * 64},
     )
     assert labels(arranged(study).comparisons[0]) == ["hybrid, languages=[de,en]", "hybrid, languages=null"]
 
 
 def test_the_later_of_two_runs_of_a_point_counts(study):
     old = study.job("hybrid", 1.0)
-    new = study.job("hybrid", 1.0, config={"eval.measures": ["P@5"]}, started="2025-11-21T08:00:00+00:00")
+    new = study.job("hybrid", 1.0, config={"trainer.precision": "32-true"}, started="2025-11-21T08:00:00+00:00")
     found = arranged(study)
     assert [job.folder for job in found.comparisons[0].jobs] == [new]
     assert [(a.folder, b.folder) for a, b in found.superseded] == [(old, new)]

@@ -42,8 +42,8 @@ def test_axes_and_counts_of_a_trained_and_an_untrained_job(study):
 @pytest.mark.parametrize("value", [None, float("nan")])
 def test_a_missing_measure_is_missing_and_never_zero(study, value):
     folder = study.job("hybrid", 1.0)
-    edit(folder, measures={"mono": {"P@5": value, "R@20": 0.0}, "cross": {}})
-    (job,) = load_study(study.folder).finished
+    edit(folder, benchmarks={"xquad_r": {"measures": {"mono": {"P@5": value, "R@20": 0.0}, "cross": {}}}})
+    (job,) = load_study(study.folder).results
     assert job.measures == {("mono", "R@20"): 0.0}
 
 
@@ -62,14 +62,14 @@ def test_no_record_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"schema": 2}, "schema is 2"),
+        ({"schema": 1}, "schema is 1"),
         ({"state": "done"}, "state is 'done'"),
         ({"fingerprint": None}, "fingerprint is missing"),
         ({"axes": {"data": "cldr"}}, "axes.fraction is missing"),
         ({"axes": []}, "axes is not a JSON object"),
         ({"counts": {}}, "counts.groups is None"),
-        ({"measures": {"mono": {"P@5": "0.3"}}}, "measures.mono.P@5 is '0.3'"),
-        ({"measures": {"mono": 0.3}}, "measures.mono is not a JSON object"),
+        ({"benchmarks": {"b": {"measures": {"mono": {"P@5": "0.3"}}}}}, "benchmarks.b.measures.mono.P@5 is '0.3'"),
+        ({"benchmarks": {"b": {"measures": {"mono": 0.3}}}}, "benchmarks.b.measures.mono is not a JSON object"),
     ],
 )
 def test_a_malformed_record_is_named(study, changes, problem):
@@ -91,5 +91,24 @@ def test_a_file_that_is_no_record_is_named(study, content):
 
 def test_a_failed_job_needs_no_counts(study):
     folder = study.job("hybrid", 1.0, state="failed")
-    edit(folder, counts={}, measures={})
+    edit(folder, counts={}, benchmarks={})
     assert len(load_study(study.folder).failed) == 1
+
+
+def test_a_job_on_several_benchmarks_gives_a_result_for_each(study):
+    study.job("hybrid", 1.0, benchmarks=("cldr", "xquad_r"))
+    found = load_study(study.folder)
+    assert len(found.finished) == 1
+    assert [job.axes["eval"] for job in found.results] == ["cldr", "xquad_r"]
+    assert found.finished[0].axes["eval"] == "cldr, xquad_r"
+    cldr, xquad_r = found.results
+    assert cldr.scores == study.folder / cldr.name / "cldr" / "per_query.parquet"
+    assert cldr.timings["embed"] == xquad_r.timings["embed"] == 41.0
+    assert found.finished[0].measures == {}
+
+
+def test_what_a_job_measured_before_it_failed_counts(study):
+    folder = study.job("hybrid", 1.0)
+    edit(folder, state="failed")
+    found = load_study(study.folder)
+    assert (len(found.finished), len(found.failed), len(found.results)) == (0, 1, 1)

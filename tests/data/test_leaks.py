@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from clirscale.data import parallel, xquad_r
+from clirscale.data import lareqa, parallel
 from clirscale.data.groups import Pair, ParallelGroup, Pool
 from clirscale.data.leaks import Leak, find_leaks, normalise
 from clirscale.data.tasks import Passage, Query, RetrievalTask
@@ -21,7 +21,7 @@ TASK = RetrievalTask(
 
 def leaks(group_id="g1", **pairs):
     pool = Pool("p", [ParallelGroup("clean", {"de": Pair("sauber", "rein")}), ParallelGroup(group_id, pairs)])
-    return find_leaks(pool, TASK)
+    return find_leaks(pool, [TASK])
 
 
 def test_clean():
@@ -70,10 +70,10 @@ def test_normal_form_is_stable():
 
 @pytest.mark.shared
 def test_real_data_is_fast_and_a_planted_leak_is_found(shared):
-    task = xquad_r.read(str(shared / "data" / "xquad_r"))
+    task = lareqa.read(str(shared / "data" / "xquad_r"))
     pool = parallel.read(str(shared / "data" / "lohelp_train.jsonl.gz"))  # 98,705 pairs
     planted = ParallelGroup("planted", {"th": Pair("สะอาด", next(p.text for p in task.passages if p.lang == "th"))})
     begin = time.perf_counter()
-    found = find_leaks(Pool("p", [*pool, planted]), task)
+    found = find_leaks(Pool("p", [*pool, planted]), [task])
     assert time.perf_counter() - begin < 10  # 0.7 s when measured
     assert [leak.group_id for leak in found] == ["planted"]

@@ -1,6 +1,7 @@
 import pytest
 
-from clirscale.data.tasks import Passage, Query, RetrievalTask
+from clirscale.data import tasks
+from clirscale.data.tasks import Passage, Passages, Query, RetrievalTask
 from clirscale.errors import DataError
 
 QUERIES = (Query("q1", "en", "g1", "what?"), Query("q2", "zh", "g1", "什么？"))
@@ -55,3 +56,43 @@ def test_fingerprint_does_not_depend_on_order_or_name():
 )
 def test_fingerprint_sees_every_part(parts):
     assert task(**parts).fingerprint != task().fingerprint
+
+
+def many(n=7):
+    return [Passage(f"p{i * 5 % n}", "de" if i % 2 else "en", f"text {i}") for i in range(n)]
+
+
+@pytest.mark.parametrize("in_memory", [10**9, 0])
+def test_passages_in_memory_and_in_a_file_are_the_same(monkeypatch, in_memory):
+    monkeypatch.setattr(tasks, "_IN_MEMORY", in_memory)
+    monkeypatch.setattr(tasks, "_ROWS", 3)
+    passages = Passages((p for p in many()), "t")
+    assert list(passages) == many() == passages[:]
+    assert passages[-1] == many()[-1]
+    assert list(passages.iter_texts()) == [p.text for p in many()]
+    assert passages.texts([5, 0, 5]) == ["text 5", "text 0", "text 5"]
+    assert [passages.languages[code] for code in passages.lang_codes] == [p.lang for p in many()]
+    assert [passages[int(row)].id for row in passages.id_order] == sorted(p.id for p in many())
+    assert passages.find(["p3", "p0", "p9"]) == {p.id: i for i, p in enumerate(many()) if p.id in ("p3", "p0")}
+    assert passages.digest == Passages(many()[::-1], "t").digest
+
+
+def test_ids_are_ordered_by_utf8_bytes_as_python_orders_strings():
+    ids = ["z", "é", "ｚ", "𝒛", "Z", "z0"]
+    passages = Passages([Passage(i, "en", "x") for i in ids], "t")
+    assert [ids[row] for row in passages.id_order] == sorted(ids)
+
+
+def test_half_a_surrogate_pair_is_refused():
+    with pytest.raises(DataError, match=r"t: 'a.ud83d' has half a surrogate pair"):
+        Passages([Passage("p1", "en", "a\ud83d")], "t")
+
+
+def test_what_is_excluded_and_the_settings_make_another_task():
+    base = RetrievalTask("t", QUERIES, PASSAGES, QRELS)
+    assert (
+        RetrievalTask("t", QUERIES, PASSAGES, QRELS, excluded={"q1": frozenset(["p2"])}).fingerprint != base.fingerprint
+    )
+    assert RetrievalTask("t", QUERIES, PASSAGES, QRELS, settings=("mono",)).fingerprint != base.fingerprint
+    with pytest.raises(DataError, match="t: 'bi' is no setting"):
+        RetrievalTask("t", QUERIES, PASSAGES, QRELS, settings=("bi",))

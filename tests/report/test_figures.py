@@ -34,7 +34,7 @@ def test_panels_hold_means_seeds_and_references(seeds_analysis):
         scores = [score for groups, score in hybrid.seeds if groups == x]
         assert mean.value == pytest.approx(sum(scores) / len(scores))
     ((label, _, value),) = found[0].references
-    record = next(job for job in seeds_analysis.study.finished if job.method == "zero_shot")
+    record = next(job for job in seeds_analysis.study.results if job.method == "zero_shot")
     assert (label, value) == ("zero_shot", pytest.approx(record.measures["mono", "P@5"]))
 
 

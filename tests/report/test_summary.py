@@ -20,7 +20,7 @@ def study_of(folder, scores):
     """Write jobs whose monolingual P@5 is scores[method, fraction], per group."""
     study = SimulatedStudy(folder, n_groups=30, languages=("de", "en"))
     for (method, fraction), values in scores.items():
-        path = study.job(method, fraction) / "per_query.parquet"
+        path = study.job(method, fraction) / "xquad_r" / "per_query.parquet"
         frame = pd.read_parquet(path)
         group = frame["group_id"].str[1:].astype(int).to_numpy()
         frame.assign(**{"P@5": np.asarray(values)[group]}).drop(columns=["R@20", "AP"]).to_parquet(path)

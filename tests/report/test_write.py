@@ -143,7 +143,9 @@ def test_points_are_tidy(main_study, main_report):
     for row in rows:
         record = records[row["job"]]
         assert row["fingerprint"] == record["fingerprint"]
-        assert float(row["value"]) == pytest.approx(record["measures"][row["setting"]][row["measure"]], abs=1e-6)
+        assert float(row["value"]) == pytest.approx(
+            record["benchmarks"]["xquad_r"]["measures"][row["setting"]][row["measure"]], abs=1e-6
+        )
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
         assert row["covers"] == "queries"
         assert row["seed"] == ("" if row["method"] == "zero_shot" else "0")
@@ -183,7 +185,7 @@ def test_malformed_input_leaves_the_old_report(tmp_path):
     study = SimulatedStudy(tmp_path / "study", n_groups=4, languages=("de", "en"))
     job = study.job("hybrid", 1.0)
     before = contents(write_report(study.folder, tmp_path / "out").index.parent)
-    (job / "per_query.parquet").unlink()
+    (job / "xquad_r" / "per_query.parquet").unlink()
     with pytest.raises(DataError, match=r"per_query\.parquet"):
         write_report(study.folder, tmp_path / "out")
     assert contents(tmp_path / "out") == before
@@ -232,3 +234,17 @@ def test_one_language_has_monolingual_scores_only(tmp_path):
     page = Page(write_report(study.folder, tmp_path / "out").index)
     assert "P@5, cross-lingual" not in page.words
     assert "P@5, monolingual" in page.words
+
+
+def test_what_the_evaluation_left_out_and_approximate_search_are_shown(tmp_path):
+    study = SimulatedStudy(tmp_path / "study", n_groups=8)
+    folder = study.job("hybrid", 1.0)
+    record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    record["benchmarks"]["xquad_r"] |= {
+        "drops": {"questions whose answer begins in no sentence (th)": 3},
+        "search": {"index": "ivf", "recall": 0.973, "recall_sample": 200},
+    }
+    (folder / "job.json").write_text(json.dumps(record), encoding="utf-8")
+    words = Page(write_report(study.folder, tmp_path / "out").index).words
+    assert "xquad_r: questions whose answer begins in no sentence (th): 3" in words
+    assert "approximate search by ivf, which found 97.3% of the top of exact search on 200 queries" in words

@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import nn
 
-from clirscale.errors import ConfigError
-from clirscale.retrieval.embed import embed
+from clirscale.errors import ClirscaleError, ConfigError
+from clirscale.retrieval.embed import Embedder, model_fingerprint
 
 
 class TinyEncoder(nn.Module):
@@ -19,16 +20,22 @@ class TinyEncoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.table = nn.Embedding(128, self.dim)
-        self.linear = nn.Linear(self.dim, self.dim)
+        self.config = SimpleNamespace(
+            query_prefix="q:", passage_prefix="p:", max_query_length=64, max_passage_length=64, pooling="mean"
+        )
+        backend = SimpleNamespace(no_truncation=lambda: None, to_str=lambda: "characters")
+        self.tokenizer = SimpleNamespace(backend_tokenizer=backend)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.table = nn.Embedding(128, self.dim)
+            self.linear = nn.Linear(self.dim, self.dim)
         self.dropout = nn.Dropout(0.5)
         self.tokenized, self.shapes, self.batches, self.linear_dtypes = [], [], [], []
-        with torch.no_grad():
-            self.table.weight.copy_(torch.randn(128, self.dim, generator=torch.Generator().manual_seed(0)))
 
     def tokenize(self, texts, role):
         self.tokenized += texts
-        return [[ord(c) % 127 + 1 for c in f"{role[0]}:{text}"] for text in texts]
+        prefix = getattr(self.config, f"{role}_prefix")
+        return [[ord(c) % 127 + 1 for c in f"{prefix}{text}"] for text in texts]
 
     def collate(self, token_ids):
         width = max(map(len, token_ids))
@@ -46,10 +53,14 @@ class TinyEncoder(nn.Module):
         return nn.functional.normalize(hidden.float(), dim=-1)
 
 
+def embedder(encoder=None, **kwargs):
+    options = {"folder": None, "batch_tokens": 64, "precision": "32-true", "device": "cpu", "progress": False} | kwargs
+    return Embedder(encoder or TinyEncoder(), **options)
+
+
 def run(texts, encoder=None, role="query", **kwargs):
-    options = {"batch_tokens": 64, "precision": "32-true", "device": "cpu", "progress": False} | kwargs
-    torch.manual_seed(0)
-    return embed(encoder or TinyEncoder(), texts, role, **options)
+    with embedder(encoder, **kwargs) as made:
+        return made.embed(texts, role, f"{role} texts", range(len(texts)))[:]
 
 
 texts = st.lists(st.text("abc ", max_size=40), max_size=30)
@@ -92,8 +103,15 @@ def test_batches_do_not_depend_on_the_order_of_texts():
     assert len(encoders[0].batches) == 4
 
 
-def test_the_role_matters():
-    assert not np.allclose(run(["a"], role="query"), run(["a"], role="passage"))
+def test_the_role_matters_where_its_prefix_or_length_does():
+    encoder = TinyEncoder()
+    with embedder(encoder) as made:
+        assert not np.allclose(*(made.embed(["a"], role, "", [0])[:] for role in ("query", "passage")))
+    encoder.config.passage_prefix = encoder.config.query_prefix
+    with embedder(encoder) as made:
+        for role in ("query", "passage"):
+            made.embed(["a"], role, "", [0])
+        assert (made.texts_embedded, made.texts_reused) == (1, 1)
 
 
 def test_no_dropout_and_the_mode_is_restored():
@@ -125,3 +143,70 @@ def test_progress_is_shown_when_asked(monkeypatch, progress):
     monkeypatch.setattr("rich.progress.get_console", lambda: screen)
     run(["a"], progress=progress)
     assert ("embedding query texts" in screen.file.getvalue()) == progress
+
+
+def test_each_distinct_text_once_over_benchmarks_and_chunks():
+    encoder = TinyEncoder()
+    with embedder(encoder, chunk=3) as made:
+        first = made.embed(iter("abcabd"), "query", "one", range(6))
+        second = made.embed(iter("dae"), "query", "two", range(3))
+        assert encoder.tokenized == list("abcde")
+        assert (made.texts_embedded, made.texts_reused) == (5, 4)
+        np.testing.assert_allclose(first[:], run(list("abcabd")), atol=1e-6)
+        np.testing.assert_array_equal(second[np.array([1, 0])], first[np.array([0, 5])])
+        np.testing.assert_array_equal(first[2:4], first[:][2:4])
+
+
+def test_no_text():
+    assert run([]).shape == (0, 8)
+
+
+def test_what_is_kept_is_found_again_without_the_encoder(tmp_path):
+    fresh = run(["a", "bc"], folder=tmp_path)
+    encoder = TinyEncoder()
+    np.testing.assert_array_equal(run(["bc", "a"], encoder, folder=tmp_path), fresh[::-1])
+    assert encoder.shapes == []
+
+
+@pytest.mark.parametrize("change", ["weights", "prefix", "length", "precision", "pooling", "tokenizer"])
+def test_what_changes_vectors_is_not_mixed_up(tmp_path, change):
+    first, second = TinyEncoder(), TinyEncoder()
+    options = {}
+    if change == "weights":
+        with torch.no_grad():
+            second.linear.bias[0] += 1e-3
+    elif change == "prefix":
+        second.config.query_prefix = "Q:"
+    elif change == "length":
+        second.config.max_query_length = 32
+    elif change == "pooling":
+        second.config.pooling = "cls"
+    elif change == "tokenizer":
+        second.tokenizer.backend_tokenizer.to_str = lambda: "others"
+    else:
+        options = {"precision": "bf16-mixed"}
+    run(["a"], first, folder=tmp_path)
+    run(["a"], second, folder=tmp_path, **options)
+    assert second.tokenized == ["a"]
+
+
+def test_fingerprint_is_that_of_the_weights():
+    first, second = TinyEncoder(), TinyEncoder()
+    assert model_fingerprint(first) == model_fingerprint(second)
+    with torch.no_grad():
+        second.table.weight[3, 3] += 1e-6
+    assert model_fingerprint(first) != model_fingerprint(second)
+
+
+@pytest.mark.parametrize("bad", [0.0, float("nan")])
+def test_vectors_that_are_zero_or_not_finite_name_their_texts(bad):
+    class Broken(TinyEncoder):
+        def forward(self, input_ids, attention_mask):
+            vectors = super().forward(input_ids, attention_mask)
+            vectors[(input_ids == ord("x") + 1).any(dim=1)] = bad
+            return vectors
+
+    texts, ids = ["a", "x", "b", "xx", "x"], ["p0", "p1", "p2", "p3", "p4"]
+    message = r"2 of 4 embeddings are zero or not finite numbers: p1, p3\. Training diverged"
+    with embedder(Broken()) as made, pytest.raises(ClirscaleError, match=message):
+        made.embed(texts, "passage", "", ids)

@@ -1,29 +1,40 @@
+import ir_measures
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clirscale.errors import ClirscaleError
-from clirscale.retrieval import search
-from clirscale.retrieval.search import POOL, PassageIndex
+from clirscale.retrieval.search import POOL, DenseScorer, PassageIndex
 
+LANGUAGES = ["de", "en", "zh"]
 IDS = st.lists(st.text("ab1_é字\U0001f600", min_size=1, max_size=4), min_size=1, max_size=25, unique=True)
 # Small whole numbers: products are exact, and ties are many. Halves and signs give negative and zero scores.
 COMPONENT = st.sampled_from([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0])
+VECTOR = st.lists(COMPONENT, min_size=2, max_size=2).filter(any)
+
+
+class Given:
+    """A scorer that has its scores."""
+
+    def __init__(self, scores):
+        self.matrix = np.asarray(scores, np.float32)
+
+    def scores(self, queries, passages):
+        return self.matrix[queries][:, passages]
+
+    def pairs(self, queries, passages):
+        return self.matrix[queries, passages]
 
 
 @st.composite
 def problems(draw):
     ids = draw(IDS)
-    langs = [draw(st.sampled_from(["de", "en", "zh"])) for _ in ids]
-    vectors = [[draw(COMPONENT) for _ in range(2)] for _ in ids]
-    queries = [[draw(COMPONENT) for _ in range(2)] for _ in range(draw(st.integers(1, 6)))]
-    return ids, langs, np.array(vectors, np.float32), np.array(queries, np.float32)
-
-
-def trec_order(ids, scores, members):
-    """Score descending, then id descending."""
-    return sorted(members, key=lambda i: (scores[i], ids[i]), reverse=True)
+    codes = np.array([draw(st.integers(0, 2)) for _ in ids])
+    vectors = np.array([draw(VECTOR) for _ in ids], np.float32)
+    queries = np.array([draw(VECTOR) for _ in range(draw(st.integers(1, 6)))], np.float32)
+    excluded = draw(st.dictionaries(st.integers(0, len(queries) - 1), st.sets(st.integers(0, len(ids) - 1))))
+    return ids, codes, vectors, queries, {q: np.array(sorted(p), dtype=np.int64) for q, p in excluded.items()}
 
 
 def every_pair(n, m):
@@ -31,78 +42,136 @@ def every_pair(n, m):
     return query, passage
 
 
+def find(ids, codes, scorer, n, depth=10, excluded=None, query_lang="en", **how):
+    judged = every_pair(n, len(ids))
+    index = PassageIndex(ids, np.asarray(codes), LANGUAGES)
+    return index.search(scorer, n, [query_lang] * n, *judged, depth, excluded or {}, **how)
+
+
+def assert_equal(one, other):
+    for corpus, keys in one.top_keys.items():
+        np.testing.assert_array_equal(keys, other.top_keys[corpus])
+    for name in ("rank_in_language", "rank_in_pool", "rank_without_own"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def trec_order(ids, scores, members):
+    """Score descending, then id descending."""
+    return sorted(members, key=lambda i: (scores[i], ids[i]), reverse=True)
+
+
 @settings(max_examples=100, deadline=None)
-@given(problems(), st.integers(1, 30), st.sampled_from([1, 100, 10**9]))
-def test_rankings_are_those_of_sorting(problem, depth, block_bytes):
-    ids, langs, vectors, queries = problem
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "_BLOCK_BYTES", block_bytes)
-        query, passage = every_pair(len(queries), len(ids))
-        found = PassageIndex(ids, langs, vectors).search(queries, query, passage, depth)
+@given(problems(), st.integers(1, 30), st.sampled_from([1, 3, 1000]), st.sampled_from([1, 100, 10**9]))
+def test_rankings_are_those_of_sorting(problem, depth, shard, block_bytes):
+    ids, codes, vectors, queries, excluded = problem
+    scorer = DenseScorer(queries, vectors)
+    found = find(ids, codes, scorer, len(queries), depth, excluded, shard=shard, block_bytes=block_bytes)
+    query, _ = every_pair(len(queries), len(ids))
     for q in range(len(queries)):
         scores = vectors @ queries[q]
-        for corpus in (*set(langs), POOL):
-            members = [i for i in range(len(ids)) if corpus in (POOL, langs[i])]
+        for corpus in (*{LANGUAGES[c] for c in codes}, POOL, "not en"):
+            inside = [corpus in (POOL, LANGUAGES[c]) or (corpus == "not en" and LANGUAGES[c] != "en") for c in codes]
+            members = [i for i in range(len(ids)) if inside[i] and i not in excluded.get(q, ())]
             expected = trec_order(ids, scores, members)
-            top, top_scores = found.top(corpus, np.array([q]), depth)
-            assert top[0].tolist() == expected[:depth]
-            assert top_scores[0].tolist() == [scores[i] for i in expected[:depth]]
-            ranks = (found.rank_in_pool if corpus == POOL else found.rank_in_language)[query == q]
+            ranks = {POOL: found.rank_in_pool, "not en": found.rank_without_own}.get(corpus, found.rank_in_language)
             for rank, i in enumerate(expected, 1):
-                assert ranks[i] == rank
+                assert ranks[query == q][i] == rank
+            if corpus == "not en":
+                continue
+            top, top_scores = found.top(corpus, np.array([q]), depth)
+            assert top[0][top[0] >= 0].tolist() == expected[:depth]
+            assert top_scores[0][top[0] >= 0].tolist() == [scores[i] for i in expected[:depth]]
+        for i in excluded.get(q, ()):
+            assert found.rank_in_pool[query == q][i] == np.inf
+
+
+@settings(max_examples=50, deadline=None)
+@given(problems())
+def test_ties_are_those_of_trec_eval(problem):
+    ids, codes, vectors, queries, _ = problem
+    found = find(ids, codes, DenseScorer(queries, vectors), len(queries))
+    for q, query in enumerate(queries):
+        run = {"q": {i: float(s) for i, s in zip(ids, vectors @ query, strict=True)}}
+        for passage, passage_id in enumerate(ids):
+            rank = ir_measures.calc_aggregate([ir_measures.RR], {"q": {passage_id: 1}}, run)[ir_measures.RR]
+            assert 1 / found.rank_in_pool[q * len(ids) + passage] == pytest.approx(rank, abs=1e-9)
+
+
+@pytest.mark.parametrize("dim", [5, 384])
+def test_shards_and_blocks_of_any_size_give_the_same_to_the_bit(dim):
+    rng = np.random.default_rng(0)
+    vectors, queries = (rng.standard_normal((n, dim)).astype(np.float32) for n in (600, 33))
+    for part in (vectors, queries):
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    vectors[300:400] = vectors[:100]  # duplicates: ties, which differ in the last bits for other shapes of a product
+    ids, codes = [f"p{i * 7919 % 600}" for i in range(600)], np.arange(600) % 3
+    whole = find(ids, codes, DenseScorer(queries, vectors), 33, shard=100_000)
+    assert (whole.rank_in_pool.reshape(33, -1)[:, :100] != whole.rank_in_pool.reshape(33, -1)[:, 300:400]).all()
+    for shard, block_bytes in ((1000, 10**9), (47, 10**9), (100_000, 10**5), (333, 1)):
+        assert_equal(find(ids, codes, DenseScorer(queries, vectors), 33, shard=shard, block_bytes=block_bytes), whole)
+
+
+def test_scores_are_dot_products_rounded_once():
+    rng = np.random.default_rng(1)
+    vectors, queries = (rng.standard_normal((n, 384)).astype(np.float32) for n in (50, 20))
+    for part in (vectors, queries):
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    scorer = DenseScorer(queries, vectors)
+    scores = scorer.scores(slice(0, 20), slice(0, 50))
+    np.testing.assert_allclose(scores, queries.astype(np.float64) @ vectors.astype(np.float64).T, atol=2e-7)
+    # By integers, for which no sum rounds: float32 of the exact dot product of the vectors on the grid.
+    left, right = ([[round(float(x) * 2**24) for x in row] for row in part] for part in (queries, vectors))
+    exact = [[np.float32(sum(a * b for a, b in zip(x, y, strict=True)) / 2**48) for y in right] for x in left]
+    np.testing.assert_array_equal(scores, np.array(exact, np.float32))
+    query, passage = every_pair(20, 50)
+    np.testing.assert_array_equal(scorer.pairs(query, passage), scores.ravel())
+    np.testing.assert_array_equal(scorer.scores(slice(3, 7), np.array([9, 2])), scores[3:7][:, [9, 2]])
 
 
 def test_scores_that_differ_in_the_last_bit_are_not_a_tie():
     one = np.float32(0.7)
-    vectors = np.array([[one], [np.nextafter(one, np.float32(1))], [np.nextafter(one, np.float32(0))]])
-    found = PassageIndex(["a", "b", "c"], ["en"] * 3, vectors).search(np.ones((1, 1), np.float32), *every_pair(1, 3), 3)
+    scores = np.array([[one, np.nextafter(one, np.float32(1)), np.nextafter(one, np.float32(0))]])
+    found = find(["a", "b", "c"], [1, 1, 1], Given(scores), 1)
     assert found.rank_in_pool.tolist() == [2, 1, 3]
-    assert found.top(POOL, np.array([0]), 3)[1][0].tolist() == vectors[[1, 0, 2], 0].tolist()
+    assert found.top(POOL, np.array([0]), 3)[1][0].tolist() == scores[0, [1, 0, 2]].tolist()
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_scores_of_any_size_come_back_in_order(values):
-    vectors = np.array(values, np.float32)[:, None]
-    ids = [f"p{i:02}" for i in range(len(values))]
-    found = PassageIndex(ids, ["en"] * len(ids), vectors).search(np.ones((1, 1), np.float32), *every_pair(1, 1), 99)
+    values = np.array(values, np.float32) + np.float32(0)
+    found = find([f"p{i:02}" for i in range(len(values))], [1] * len(values), Given([values]), 1, 99)
     top, scores = found.top("en", np.array([0]), 99)
-    assert scores[0].tolist() == sorted(values, reverse=True)
-    assert vectors[top[0], 0].tolist() == scores[0].tolist()
+    assert scores[0].tolist() == sorted(values.tolist(), reverse=True)
+    assert values[top[0]].tolist() == scores[0].tolist()
 
 
-def test_minus_zero_ties_with_zero(monkeypatch):
-    monkeypatch.setattr(search.faiss, "pairwise_distances", lambda *_: np.array([[-0.0, 0.0]], np.float32))
-    one = np.ones((1, 1), np.float32)
-    found = PassageIndex(["b", "a"], ["en", "en"], np.ones((2, 1), np.float32)).search(one, *every_pair(1, 2), 2)
-    assert found.rank_in_pool.tolist() == [1, 2]
+def test_minus_zero_ties_with_zero():
+    vectors = np.float32([[-1, 1], [1, -1], [1, 1]])
+    scorer = DenseScorer(np.float32([[1e-9, 1e-9]]) + np.float32([[0, 1]]) * 0 + np.float32([[1, 1]]), vectors)
+    assert str(scorer.scores(slice(0, 1), slice(0, 2)).tolist()) == "[[0.0, 0.0]]"
+    assert find(["b", "a", "c"], [1] * 3, scorer, 1).rank_in_pool.tolist() == [2, 3, 1]
 
 
-def test_blocks_give_the_same_as_one_search(monkeypatch):
-    rng = np.random.default_rng(0)
-    vectors, queries = (rng.integers(-3, 4, (n, 6)).astype(np.float32) for n in (300, 70))
-    index = PassageIndex([f"p{i}" for i in range(300)], [("de", "en", "zh")[i % 3] for i in range(300)], vectors)
-    query, passage = every_pair(70, 300)
-    whole = index.search(queries, query, passage, 10)
-    monkeypatch.setattr(search, "_BLOCK_BYTES", 300 * 32 * 16)  # 16 queries
-    cut = index.search(queries, query, passage, 10)
-    np.testing.assert_array_equal(cut.rank_in_pool, whole.rank_in_pool)
-    np.testing.assert_array_equal(cut.rank_in_language, whole.rank_in_language)
-    for corpus in index.languages:
-        np.testing.assert_array_equal(cut.top_keys[corpus], whole.top_keys[corpus])
+def test_what_is_not_retrieved_has_no_rank():
+    found = find(["a", "b", "c"], [0, 1, 1], Given([[-np.inf, 0.5, -np.inf]]), 1)
+    assert found.rank_in_pool.tolist() == [np.inf, 1, np.inf]
+    assert found.rank_in_language.tolist() == [np.inf, 1, np.inf]
+    assert found.top(POOL, np.array([0]), 3)[0].tolist() == [[1, -1, -1]]
+    assert found.top("de", np.array([0]), 3)[0].tolist() == [[-1]]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_vectors_that_are_not_finite(bad):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+def test_vectors_that_are_zero_or_not_finite(bad):
     good, broken = np.ones((3, 2), np.float32), np.full((3, 2), bad, np.float32)
     broken[0] = 1
-    with pytest.raises(ClirscaleError, match=r"2 of 3 passage vectors are not finite.*Lower contrast\.lr"):
-        PassageIndex(["a", "b", "c"], ["en"] * 3, broken)
-    with pytest.raises(ClirscaleError, match="2 of 3 query vectors are not finite"):
-        PassageIndex(["a", "b", "c"], ["en"] * 3, good).search(broken, *every_pair(3, 3), 1)
+    for queries, passages, kind in ((good, broken, "passage"), (broken, good, "query")):
+        message = rf"vectors? of a {kind}|{kind} vectors are zero or not finite.*Lower contrast\.lr"
+        with pytest.raises(ClirscaleError, match=message):
+            find(["a", "b", "c"], [1] * 3, DenseScorer(queries, passages), 3)
 
 
-def test_scores_that_overflow():
-    large = np.full((1, 2), 1e30, np.float32)
-    with pytest.raises(ClirscaleError, match="vectors are too large"), np.errstate(over="ignore"):
-        PassageIndex(["a"], ["en"], large).search(large, *every_pair(1, 1), 1)
+def test_vectors_too_long_for_exact_sums():
+    long = np.full((1, 2), 5, np.float32)
+    with pytest.raises(ClirscaleError, match=r"length up to 7\.07 are too long for exact search; normalise them"):
+        find(["a"], [1], DenseScorer(long, long), 1)

@@ -17,16 +17,16 @@ float32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(float32, min_size=1, max_size=30))
 def test_scores_survive_as_the_same_float32(scores):
-    lines = trec.run_lines(
-        pa.array(["q"]), pa.array(["d"]), np.zeros((1, len(scores)), int), np.array([scores], np.float32)
-    )
+    n = len(scores)
+    lines = trec.run_lines(pa.array(["q"] * n), pa.array(["d"] * n), np.arange(n), np.array(scores, np.float32))
     read = [float(line.split()[4]) for line in lines.decode().splitlines()]
     assert np.array(read, np.float32).tolist() == scores
 
 
 def test_lines():
-    ids = pa.array(['d"0,', "d1", "字"])
-    runs = trec.run_lines(pa.array(["q1", "q2>de"]), ids, np.array([[2, 0], [1, 2]]), np.float32([[0.5, -1], [0.1, 0]]))
+    queries = pa.array(["q1", "q1", "q2>de", "q2>de"])
+    passages = pa.chunked_array([["字", 'd"0,'], ["d1", "字"]])
+    runs = trec.run_lines(queries, passages, np.array([1, 2, 1, 2]), np.float32([0.5, -1, 0.1, 0]))
     assert runs.decode().splitlines() == [
         "q1 Q0 字 1 0.5 clirscale",
         'q1 Q0 d"0, 2 -1 clirscale',

@@ -66,7 +66,7 @@ def arguments(tmp_path):
         "data=parallel",
         f"data.path={write_pairs(tmp_path / 'pairs.jsonl')}",
         "eval=xquad_r",
-        f"eval.path={write_xquad(tmp_path / 'xquad')}",
+        f"eval.xquad_r.path={write_xquad(tmp_path / 'xquad')}",
         "backbone=tiny",
         "trainer=cpu",
         "trainer.progress=false",

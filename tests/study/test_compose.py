@@ -20,7 +20,7 @@ def refused(*argv):
 
 def test_default_job():
     (job,) = plan([], CONF).jobs
-    assert (job.data.name, job.method.name, job.backbone.name, job.eval.name) == ("cldr", "hybrid", "mini", "cldr")
+    assert (job.data.name, job.method.name, job.backbone.name, *job.eval) == ("cldr", "hybrid", "mini", "cldr")
     assert (job.data.fraction, job.seed, job.method.alpha) == (1.0, 0, 0.5)
 
 
@@ -37,6 +37,28 @@ def test_arms_differ_in_nothing_but_the_method():
     assert hybrid.method != dapt.method
     for section in ("data", "backbone", "eval", "budget", "contrast", "adapt", "trainer", "seed"):
         assert getattr(hybrid, section) == getattr(dapt, section)
+
+
+@pytest.mark.parametrize("choice", ["eval=xquad_r", "eval=[xquad_r]"])
+def test_one_benchmark(choice):
+    (job,) = plan([choice], CONF).jobs
+    assert list(job.eval) == ["xquad_r"]
+    assert job.eval["xquad_r"].source["path"] == "benchmarks/xquad_r"
+
+
+def test_several_benchmarks_in_one_job_each_with_keys_of_its_own():
+    line = ["eval=[xquad_r,miracl_sw,beir_scifact]", "benchmark_dir=/data", "eval.xquad_r.path=/lareqa/xquad-r"]
+    (job,) = plan([*line, "measures=[P@5,CE]", "eval.miracl_sw.measures=[R@100]"], CONF).jobs
+    assert [(name, b.source["path"], b.measures) for name, b in job.eval.items()] == [
+        ("xquad_r", "/lareqa/xquad-r", ("P@5", "CE")),
+        ("miracl_sw", "/data/miracl", ("R@100",)),
+        ("beir_scifact", "/data/scifact", ("P@5", "CE")),
+    ]
+
+
+def test_sweeps_over_benchmarks():
+    jobs = plan(["-m", "eval=xquad_r,cldr", "seed=0,1"], CONF).jobs
+    assert [list(job.eval) for job in jobs] == [["xquad_r"], ["xquad_r"], ["cldr"], ["cldr"]]
 
 
 def test_preset_with_sweeper_parameters_is_expanded_and_overridden():
@@ -77,7 +99,13 @@ def test_one_bad_job_of_a_sweep_refuses_the_sweep():
         ("+data.fractions=1", "data.fractions", "data.fraction"),
         ("+contrast.batchsize=1", "contrast.batchsize", "contrast.batch_size"),
         ("budget.unit=epoch", "budget.unit", "epochs"),
-        ("objective=cross/P@50", "objective", "cross/P@5"),
+        ("objective=cldr/cross/P@50", "objective", "cldr/cross/P@5"),
+        ("eval.measures=[P@5]", "eval.measures", None),
+        ("eval.cldr.mesures=[P@5]", "eval.cldr.mesures", "eval.cldr.measures"),
+        ("eval=[cldr,xquadr]", "eval", "xquad_r"),
+        ("references=[zeroshot]", "references[0]", "zero_shot"),
+        ("leaks.action=drop", "leaks.action", None),
+        ("search.index=hnsv", "search.index", "hnsw"),
     ],
 )
 def test_unknown_names_get_the_nearest_valid_one(argument, key, suggestion):
@@ -99,8 +127,11 @@ def test_unknown_names_get_the_nearest_valid_one(argument, key, suggestion):
         ("contrast.lr=nan", "contrast.lr: must be a number"),
         ("adapt.mask_probability=0", "adapt.mask_probability: must be in"),
         ("budget.contrast=0", "budget.contrast: must be above 0"),
-        ("eval.measures=[P@5,nonsense]", "eval.measures: 'nonsense' is not a measure of ir-measures"),
-        ("eval.measures=[]", "eval.measures: is empty"),
+        ("eval.cldr.measures=[]", "eval.cldr.measures: is empty"),
+        ("eval.cldr.run_depth=0", "eval.cldr.run_depth: must be at least 1"),
+        ("leaks.threshold=0", "leaks.threshold: must be in"),
+        ("search.sample=0", "search.sample: must be at least 1"),
+        ("trainer.cache_gb=-1", "trainer.cache_gb: must not be negative"),
         ("data.languages=[]", "data.languages: is empty"),
         ("backbone.layers=[3,1]", "backbone.layers: must list layer numbers"),
         ("study=a/b", "study: must be a plain folder name"),
@@ -117,9 +148,8 @@ def test_steps_must_be_whole():
     assert refused("budget=steps", "budget.contrast=2.5").startswith("budget.contrast: must be a whole number of steps")
 
 
-@pytest.mark.parametrize(("choice", "key"), [("data=parallel", "data.path"), ("eval=xquad_r", "eval.path")])
-def test_missing_path_is_asked_for_by_its_key(choice, key):
-    assert refused(choice).startswith(f"{key}: is missing")
+def test_missing_path_is_asked_for_by_its_key():
+    assert refused("data=parallel").startswith("data.path: is missing")
 
 
 def test_local_backbone_needs_a_path():
@@ -139,8 +169,8 @@ def yaml_files():
 def test_every_config_file_says_what_it_is_for_and_every_key_is_commented(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("#"), "the first line is a comment: what the file is for"
-    if path.parent.name == "experiment" or path.name == "config.yaml":
-        return  # presets set keys that are described in their own groups
+    if path.parent.name in ("experiment", "eval") or path.name == "config.yaml":
+        return  # presets set keys that are described in their own groups, benchmarks those of conf/benchmark
     assert isinstance(yaml.safe_load("\n".join(lines)), dict)
     self_evident = ("source:", "_target_:", "defaults:", "path: ${", "languages: ${", "context: ${", "csv:", "wandb:")
     for line in lines:
@@ -149,6 +179,7 @@ def test_every_config_file_says_what_it_is_for_and_every_key_is_commented(path):
             bare.startswith(("#", "- "))
             or not bare
             or bare.startswith(self_evident)
+            or re.fullmatch(r"(\w+): \$\{\.\.\1\}", bare)  # a reader's argument, offered one level up
             or bare in ("batch_size: 100", "lr: 3e-5")
         ):
             continue

@@ -26,13 +26,40 @@ def fingerprint(config):
         "budget.contrast=3",
         "budget=steps",
         "backbone.pooling=cls",
-        "eval.measures=[P@5]",
-        "eval.languages=[de,en]",
     ],
 )
 def test_what_changes_the_result_changes_the_fingerprint(config, change):
-    extra = ["objective=cross/P@5"]
-    assert fingerprint(config(*extra)) != fingerprint(config(*extra, change))
+    assert fingerprint(config()) != fingerprint(config(change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "eval.xquad_r.measures=[P@5]",
+        "eval.xquad_r.languages=[de,en]",
+        "eval.xquad_r.run_depth=5",
+        "search.index=ivf",
+        "search.seed=1",
+    ],
+)
+def test_what_changes_an_evaluation_changes_its_fingerprint_and_not_the_job_s(config, change):
+    before, after = identify(config()), identify(config(change))
+    assert before.fingerprint == after.fingerprint
+    assert before.evaluations.keys() == after.evaluations.keys() == {"xquad_r"}
+    assert before.evaluations != after.evaluations
+
+
+def test_another_benchmark_leaves_the_job_and_its_other_evaluations_as_they_are(config):
+    before, after = identify(config()), identify(config("eval=[xquad_r,cldr]"))
+    assert before.fingerprint == after.fingerprint
+    assert after.evaluations.keys() == {"xquad_r", "cldr"}
+    assert after.evaluations["xquad_r"] == before.evaluations["xquad_r"]
+
+
+def test_bm25_depends_on_no_backbone(config):
+    line = ["method=bm25", "data.fraction=0.5"]
+    assert fingerprint(config(*line)) == fingerprint(config(*line, "backbone.pooling=cls", "seed=3"))
+    assert identify(config(*line)).folder.startswith("bm25_")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +69,7 @@ def test_what_changes_the_result_changes_the_fingerprint(config, change):
         "output_dir=elsewhere",
         "trainer.threads=1",
         "logger=wandb",
-        "reference=false",
+        "references=[]",
         "adapt.lr=1e-3",
         "budget.adapt=7",
     ],
@@ -76,4 +103,4 @@ def test_zero_shot_does_not_depend_on_training(config):
 
 def test_folder_names_axes_and_fingerprint(config):
     identity = identify(config("data.fraction=0.25", "seed=0"))
-    assert identity.folder == f"hybrid_parallel_f0.25_s0_tiny_xquad_r_{identity.fingerprint}"
+    assert identity.folder == f"hybrid_parallel_f0.25_s0_tiny_{identity.fingerprint}"

@@ -229,7 +229,7 @@ def macro_average(sums: Floats, counts: Floats) -> Floats:
 
 
 def _read(job: Job, only: str | None = None) -> pd.DataFrame:
-    path = job.folder / "per_query.parquet"
+    path = job.scores
     try:
         columns = [name for name in pyarrow.parquet.read_schema(path).names if name != "query_id"]
         absent = [name for name in KEYS if name not in columns]
@@ -253,9 +253,7 @@ def _read_scores(job: Job) -> pd.DataFrame:
         frame[name] = frame[name].astype("category")
         if frame[name].isna().any():
             row = int(frame[name].isna().to_numpy().argmax())
-            raise DataError(
-                f"{job.folder / 'per_query.parquet'}: column {name!r} is empty in row {row}; run the job again"
-            )
+            raise DataError(f"{job.scores}: column {name!r} is empty in row {row}; run the job again")
     return frame
 
 

@@ -40,13 +40,13 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A method over sizes, or an untrained reference (one point, without fraction).
+    """A method over sizes, or a reference: an untrained encoder or BM25 (one point, without fraction).
 
     Attributes:
         method: name of the training recipe.
         variant: the config keys that tell it from the other curves of its comparison, as ``alpha=0.3``.
         points: by increasing fraction.
-        backbone: the settings of the encoder, by which a reference belongs to a curve.
+        backbone: the settings of the encoder, by which a reference belongs to a curve; empty for BM25.
     """
 
     method: str
@@ -101,8 +101,8 @@ class Comparison:
         return tuple(sorted({p.fraction for c in self.curves for p in c.points if p.fraction is not None}))
 
     def references_of(self, curve: Curve) -> tuple[Curve, ...]:
-        """Return the untrained references with the curve's backbone."""
-        return tuple(reference for reference in self.references if reference.backbone == curve.backbone)
+        """Return the references of the curve: untrained with its backbone, or without any."""
+        return tuple(reference for reference in self.references if reference.backbone in (curve.backbone, ()))
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,22 @@ class Arrangement:
 
 def arrange(study: Study) -> Arrangement:
     """Arrange the finished jobs of a study into comparisons, curves and points."""
-    current, superseded = _latest(study.finished)
+    current, superseded = _latest(study.results)
     trained: dict[tuple[str, ...], list[Job]] = defaultdict(list)
     untrained: dict[tuple[str, ...], list[Job]] = defaultdict(list)
+    lexical: dict[tuple[str, ...], list[Job]] = defaultdict(list)  # has no backbone: a reference of all
     for job in current:
         if job.fraction is not None:
             trained[(str(job.axes["data"]), str(job.axes["backbone"]), *_evaluation(job))].append(job)
-        else:
+        elif job.axes["backbone"] is not None:
             untrained[(str(job.axes["backbone"]), *_evaluation(job))].append(job)
+        else:
+            lexical[_evaluation(job)].append(job)
+    # A reference alone is shown, too.
     for key in untrained.keys() - {key[1:] for key in trained}:
-        trained[("", *key)] = []  # a reference alone is shown, too
+        trained[("", *key)] = []
+    for key in lexical.keys() - {key[2:] for key in trained}:
+        trained[("", "", *key)] = []
     titles = _titles(trained)
     comparisons = [
         Comparison(
@@ -138,7 +144,7 @@ def arrange(study: Study) -> Arrangement:
             title=titles[key],
             evaluation=(key[2], key[3]),
             curves=_curves(trained[key]),
-            references=_curves(untrained[key[1:]]),
+            references=_curves(untrained[key[1:]]) + _curves(lexical[key[2:]]),
         )
         for key in sorted(trained)
     ]
@@ -185,7 +191,7 @@ def _settings(job: Job) -> dict[str, Any]:
 
     Mirrors what makes up a fingerprint, less fraction, seed and measures.
     """
-    sections = ["method", "backbone"]
+    sections = ["method"] + (["backbone"] if job.axes["backbone"] is not None else [])
     if job.fraction is not None:
         sections += ["data", "budget", "contrast"]
         stages = job.config.get("method", {}).get("stages")
@@ -203,6 +209,8 @@ def _settings(job: Job) -> dict[str, Any]:
     for name in ("backbone", "data"):
         if name in sections:
             flat[f"{name}.hash"] = str(job.hashes.get(name, ""))
+    if job.fraction is not None and job.hashes.get("leaks"):
+        flat["leaks.hash"] = str(job.hashes["leaks"])
     return flat
 
 

@@ -12,27 +12,39 @@ from typing import Any
 
 from clirscale.errors import DataError
 
-SCHEMA = 1
+SCHEMA = 2
 SETTINGS = ("mono", "cross", "multi")
 STATES = ("finished", "failed", "running")
-SECTIONS = ("axes", "config", "counts", "measures", "training", "timings", "versions", "hashes")
-AXES = ("data", "fraction", "method", "backbone", "eval", "seed")
+SECTIONS = ("axes", "config", "counts", "benchmarks", "training", "timings", "versions", "hashes")
+AXES = ("data", "fraction", "method", "backbone", "seed")
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One point of a study, as its record tells it.
+    """One point of a study, as its record tells it, or that point on one benchmark (:attr:`results`).
 
     Attributes:
         folder: the job's folder.
         record: the content of ``job.json``, checked by :func:`load_study`.
+        benchmark: which of its benchmarks measures, counts, hashes and timings are of; None for the job as a whole.
     """
 
     folder: Path
     record: Mapping[str, Any]
+    benchmark: str | None = None
 
     def __repr__(self) -> str:
-        return f"Job({self.name})"
+        return f"Job({self.name}{f', {self.benchmark}' if self.benchmark else ''})"
+
+    @property
+    def results(self) -> tuple[Job, ...]:
+        """The job on each benchmark that it was evaluated on, whatever became of it afterwards."""
+        return tuple(Job(self.folder, self.record, name) for name in self._section("benchmarks"))
+
+    @property
+    def scores(self) -> Path:
+        """File of the per-query scores on the benchmark."""
+        return self.folder / str(self.benchmark) / "per_query.parquet"
 
     @property
     def name(self) -> str:
@@ -51,8 +63,10 @@ class Job:
 
     @property
     def axes(self) -> Mapping[str, Any]:
-        """data, fraction, method, backbone, eval, seed; null where one does not matter to the job."""
-        return self._section("axes")
+        """data, fraction, method, backbone, seed; null where one does not matter. And eval: the benchmarks."""
+        asked = self._section("config").get("eval") or {}
+        names = [self.benchmark] if self.benchmark else sorted({*self._section("benchmarks"), *asked})
+        return {**self._section("axes"), "eval": ", ".join(names)}
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -61,8 +75,8 @@ class Job:
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """Groups, pairs, steps, tokens, queries and passages."""
-        return self._section("counts")
+        """Groups, pairs, steps, tokens; queries and passages of the benchmark."""
+        return self._with_benchmark("counts")
 
     @property
     def training(self) -> Mapping[str, Any]:
@@ -72,7 +86,7 @@ class Job:
     @property
     def timings(self) -> Mapping[str, Any]:
         """Wall time of each step, in seconds."""
-        return self._section("timings")
+        return self._with_benchmark("timings")
 
     @property
     def versions(self) -> Mapping[str, Any]:
@@ -81,8 +95,14 @@ class Job:
 
     @property
     def hashes(self) -> Mapping[str, Any]:
-        """SHA-256 of the pool, the evaluation set and the backbone."""
-        return self._section("hashes")
+        """SHA-256 of the pool, the weights, what leaks took away, and the benchmark (eval)."""
+        return {**self._section("hashes"), **({"eval": self.result.get("hash")} if self.benchmark else {})}
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """What the record says of the benchmark."""
+        found = self._section("benchmarks").get(self.benchmark or "", {})
+        return found if isinstance(found, Mapping) else {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -126,11 +146,14 @@ class Job:
     def measures(self) -> dict[tuple[str, str], float]:
         """Value by (setting, measure). A measure that is absent, null or NaN in the record is absent here."""
         found = {}
-        for setting, values in self._section("measures").items():
+        for setting, values in self.result.get("measures", {}).items():
             for name, value in values.items():
                 if value is not None and not math.isnan(value):
                     found[setting, name] = float(value)
         return found
+
+    def _with_benchmark(self, name: str) -> Mapping[str, Any]:
+        return {**self._section(name), **(self.result.get(name) or {})}
 
     def _section(self, name: str) -> Mapping[str, Any]:
         section = self.record.get(name)
@@ -150,6 +173,11 @@ class Study:
     def jobs(self) -> tuple[Job, ...]:
         """All jobs: finished, failed, running."""
         return self.finished + self.failed + self.running
+
+    @cached_property
+    def results(self) -> tuple[Job, ...]:
+        """Every job on every benchmark that it was evaluated on."""
+        return tuple(result for job in self.jobs for result in job.results)
 
 
 def load_study(folder: Path) -> Study:
@@ -186,13 +214,16 @@ def _load_job(path: Path) -> Job:
         require(name in axes, f"axes.{name} is missing")
     for name in ("fraction", "seed"):
         require(axes[name] is None or _is_number(axes[name]), f"axes.{name} is {axes[name]!r}, not a number or null")
-    if record["state"] == "finished":
+    if record["state"] == "finished" or record.get("benchmarks"):
         groups = record.get("counts", {}).get("groups")
         require(_is_number(groups), f"counts.groups is {groups!r}, not a number")
-        for setting, values in record.get("measures", {}).items():
-            require(isinstance(values, dict), f"measures.{setting} is not a JSON object")
+    for benchmark, result in record.get("benchmarks", {}).items():
+        require(isinstance(result, dict), f"benchmarks.{benchmark} is not a JSON object")
+        for setting, values in result.get("measures", {}).items():
+            where = f"benchmarks.{benchmark}.measures.{setting}"
+            require(isinstance(values, dict), f"{where} is not a JSON object")
             for name, value in values.items():
-                require(value is None or _is_number(value), f"measures.{setting}.{name} is {value!r}, not a number")
+                require(value is None or _is_number(value), f"{where}.{name} is {value!r}, not a number")
     return Job(path.parent, record)
 
 

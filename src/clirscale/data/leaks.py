@@ -7,11 +7,13 @@ of one primary language (``pt-BR`` meets ``pt``). A text that was edited or embe
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from clirscale.data.groups import Pool
-from clirscale.data.tasks import Passage, Query, RetrievalTask
+from clirscale.data.tasks import RetrievalTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +33,19 @@ class Leak:
     evaluation_id: str
 
 
-def find_leaks(pool: Pool, task: RetrievalTask) -> list[Leak]:
+def find_leaks(pool: Pool, tasks: Sequence[RetrievalTask], threshold: float = 0.8) -> list[Leak]:
     """Return every meeting of the pool with the task, in the order of the pool.
 
     A training query or passage is compared with evaluation queries and passages alike; of several equal evaluation
     texts the first is named, queries before passages.
     """
     texts: dict[str, dict[str, str]] = {}  # primary language -> normalised text -> evaluation id
-    items: tuple[Query | Passage, ...] = (*task.queries, *task.passages)
-    for item in items:
-        texts.setdefault(_primary(item.lang), {}).setdefault(normalise(item.text), item.id)
     group_ids: dict[str, str] = {}
-    for query in task.queries:
-        group_ids.setdefault(query.group_id, query.id)
+    for task in tasks:
+        for item in (*task.queries, *task.passages):
+            texts.setdefault(_primary(item.lang), {}).setdefault(normalise(item.text), item.id)
+        for query in task.queries:
+            group_ids.setdefault(query.group_id, query.id)
 
     leaks = []
     for group in pool:
@@ -58,6 +60,14 @@ def find_leaks(pool: Pool, task: RetrievalTask) -> list[Leak]:
             if (found := known.get(normalise(pair.passage))) is not None:
                 leaks.append(Leak("passage", group.group_id, lang, found))
     return leaks
+
+
+def counts(leaks: Iterable[Leak]) -> dict[str, dict[str, int]]:
+    """Return how many leaks there are by language and kind."""
+    found: dict[str, Counter[str]] = {}
+    for leak in leaks:
+        found.setdefault(leak.lang or "", Counter())[leak.kind] += 1
+    return {lang: dict(by_kind) for lang, by_kind in sorted(found.items())}
 
 
 def normalise(text: str) -> str:

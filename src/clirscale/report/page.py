@@ -21,6 +21,7 @@ from clirscale.report.summary import Summary, question, recipe, summarise
 from clirscale.report.tables import Table
 from clirscale.report.words import (
     ABSENT,
+    BIAS,
     RANK_DISTANCE,
     count,
     duration,
@@ -103,6 +104,8 @@ def render(
         running=[(job, _axes(job)) for job in study.running],
         superseded=arrangement.superseded,
         warnings=_warnings(study, bootstraps, arrangement),
+        drops=_drops(study),
+        searches=_searches(study),
         commands=list(dict.fromkeys(str(job.record.get("command") or "") for job in study.jobs)),
         versions=_shared(study.jobs, "versions"),
         hashes=_hashes(study),
@@ -115,7 +118,7 @@ def _block(
     comparison: Comparison, bootstrap: Bootstrap, styles: Mapping[Key, Style], figure: str | None, salt: str
 ) -> Block:
     main = main_measures(bootstrap.measures)
-    others = [name for name in bootstrap.measures if name not in main and name != RANK_DISTANCE]
+    others = [name for name in bootstrap.measures if name not in main and name not in BIAS]
 
     def drawn(measures: Sequence[str], name: str) -> list[str]:
         shown = figures.panels(comparison, bootstrap, measures, styles)
@@ -124,8 +127,8 @@ def _block(
     def present(made: Sequence[Table | None]) -> list[Table]:
         return [table for table in made if table is not None]
 
-    bias = [tables.scores(comparison, bootstrap, RANK_DISTANCE, styles)]
-    bias += [tables.differences(comparison, bootstrap, RANK_DISTANCE)]
+    bias = [tables.scores(comparison, bootstrap, name, styles) for name in BIAS]
+    bias += [tables.differences(comparison, bootstrap, name) for name in (RANK_DISTANCE, "AP_other")]
     return Block(
         title=comparison.title,
         summary=summarise(comparison, bootstrap),
@@ -173,9 +176,9 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     if pools:
         facts.append(("Training data", "; ".join(_pool(name, jobs) for name, jobs in sorted(pools.items()))))
     for label, axis in (("Backbone", "backbone"), ("Evaluation", "eval")):
-        names = sorted({str(job.axes[axis]) for job in study.jobs})
+        names = sorted({str(job.axes[axis]) for job in study.results if job.axes[axis] is not None})
         if axis == "eval":
-            names = [_task(name, done) for name in names]
+            names = [_task(name, study.results) for name in names]
         facts.append((label, listed(names)))
     if trained:
         fractions = sorted({job.fraction for job in trained if job.fraction is not None})
@@ -219,7 +222,8 @@ def _methods(arrangement: Arrangement, styles: Mapping[Key, Style]) -> list[tupl
 def _axes(job: Job) -> str:
     parts = [job.method] + ([percent(job.fraction)] if job.fraction is not None else [])
     parts += [f"seed {job.seed}"] if job.seed is not None else []
-    return ", ".join([*parts, str(job.axes["backbone"]), str(job.axes["eval"])])
+    parts += [str(job.axes["backbone"])] if job.axes["backbone"] is not None else []
+    return ", ".join([*parts, *([job.axes["eval"]] if job.axes["eval"] else [])])
 
 
 def _warnings(study: Study, bootstraps: Bootstraps, arrangement: Arrangement) -> list[tuple[str, list[str]]]:
@@ -243,6 +247,26 @@ def _warnings(study: Study, bootstraps: Bootstraps, arrangement: Arrangement) ->
     return sorted(found.items())
 
 
+def _drops(study: Study) -> list[tuple[str, str, str]]:
+    """Return what each benchmark was evaluated without, in words, with the count."""
+    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for job in study.results:
+        for what, n in (job.result.get("drops") or {}).items():
+            found[str(job.benchmark), str(what)].add(int(n))
+    return [(name, what, " or ".join(map(count, sorted(ns)))) for (name, what), ns in sorted(found.items())]
+
+
+def _searches(study: Study) -> list[str]:
+    """Return a line for each approximate search, with its recall."""
+    lines = {
+        f"{_axes(job)}: approximate search by {how['index']}, which found {percent(how.get('recall', 0.0))} of the top "
+        f"of exact search on {count(how.get('recall_sample'))} queries"
+        for job in study.results
+        if (how := job.result.get("search") or {}).get("index", "exact") != "exact"
+    }
+    return sorted(lines)
+
+
 def _shared(jobs: Sequence[Job], section: str) -> list[tuple[str, str]]:
     """Return the values of a section, all of them where jobs differ."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
@@ -255,7 +279,7 @@ def _shared(jobs: Sequence[Job], section: str) -> list[tuple[str, str]]:
 def _hashes(study: Study) -> list[tuple[str, str]]:
     found = {
         (kind, str(job.axes[kind]), str(job.hashes[kind]))
-        for job in study.jobs
+        for job in (*study.jobs, *study.results)
         for kind in ("data", "eval", "backbone")
         if job.hashes.get(kind)
     }
@@ -280,7 +304,7 @@ def _job_row(job: Job) -> dict[str, Any]:
         "method": job.method,
         "share": ABSENT if job.fraction is None else percent(job.fraction),
         "seed": ABSENT if job.seed is None else str(job.seed),
-        "backbone": str(job.axes["backbone"]),
-        "eval": str(job.axes["eval"]),
+        "backbone": ABSENT if job.axes["backbone"] is None else str(job.axes["backbone"]),
+        "eval": job.axes["eval"] or ABSENT,
         "time": duration(job.timings.get("total")),
     }

@@ -12,6 +12,7 @@ from clirscale.analysis.bootstrap import Bootstrap
 from clirscale.analysis.curves import Comparison, Curve, Point, format_value
 from clirscale.analysis.records import SETTINGS, Study
 from clirscale.report.words import (
+    LOWER_IS_BETTER,
     METHOD_NAMES,
     RANK_DISTANCE,
     SETTING_NAMES,
@@ -56,6 +57,8 @@ def question(study: Study) -> str:
 def recipe(curve: Curve) -> str:
     """Return what a method does, from its configuration."""
     method = curve.jobs[0].config.get("method", {})
+    if method.get("retriever") == "bm25":
+        return "BM25 on the words of query and passage, without an encoder"
     stages, alpha = method.get("stages") or (), method.get("alpha")
     steps = ["masked-language modelling on the passages of the training subset"] if "adapt" in stages else []
     if "contrast" in stages:
@@ -95,7 +98,7 @@ def _largest(comparison: Comparison) -> float | None:
 
 
 def _leader(points: Mapping[Curve, Point], bootstrap: Bootstrap, setting: str, measures: Sequence[str]) -> str:
-    """Set the method with the best mean against the next; lower is better for rank distance only."""
+    """Set the method with the best mean against the next."""
     clauses: list[str] = []
     subject = ""
     for measure in measures:
@@ -104,7 +107,7 @@ def _leader(points: Mapping[Curve, Point], bootstrap: Bootstrap, setting: str, m
             for curve, point in points.items()
             if (estimate := bootstrap.point(point, setting, measure)) is not None
         }
-        ranked = sorted(means, key=lambda curve: means[curve], reverse=measure != RANK_DISTANCE)
+        ranked = sorted(means, key=lambda curve: means[curve], reverse=measure not in LOWER_IS_BETTER)
         if len(ranked) < 2:
             continue
         best, second = ranked[:2]
@@ -130,7 +133,7 @@ def _leader(points: Mapping[Curve, Point], bootstrap: Bootstrap, setting: str, m
 def _gain(
     comparison: Comparison, points: Mapping[Curve, Point], bootstrap: Bootstrap, phrase: str, measure: str
 ) -> str:
-    """Count how the differences between trained methods and an untrained reference lie to 0."""
+    """Count how the differences between trained methods and a reference lie to 0."""
     gains = [
         difference
         for curve, point in points.items()

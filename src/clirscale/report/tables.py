@@ -78,7 +78,7 @@ def differences(comparison: Comparison, bootstrap: Bootstrap, measure: str) -> T
 
 
 def gains(comparison: Comparison, bootstrap: Bootstrap, measure: str, styles: Mapping[Key, Style]) -> Table | None:
-    """Return the paired differences between each method and its untrained reference, or None if there is none."""
+    """Return the paired differences between each method and its references, or None if there is none."""
     settings = _settings(comparison, bootstrap, measure)
     groups = []
     for curve in comparison.curves:
@@ -86,7 +86,7 @@ def gains(comparison: Comparison, bootstrap: Bootstrap, measure: str, styles: Ma
             rows = [_difference_row(p, reference.points[0], bootstrap, settings, measure) for p in curve.points]
             label = f"{curve.label} −\u00a0{reference.label}"
             groups.append(Group(label, tuple(row for row in rows if row), styles[key(curve)]))
-    caption = f"{measure_title(measure)}: gain over the untrained model with {percent(bootstrap.level)} interval"
+    caption = f"{measure_title(measure)}: gain over the reference with {percent(bootstrap.level)} interval"
     return _table(caption, "Difference", _columns(settings), groups)
 
 

@@ -10,6 +10,13 @@ from clirscale.analysis.bootstrap import Estimate
 SETTING_NAMES = {"mono": "Monolingual", "cross": "Cross-lingual", "multi": "Multilingual"}
 MAIN_MEASURES = ("P@5", "R@20")
 RANK_DISTANCE = "rank_distance"
+BIAS = {  # measures of language bias in the multilingual pool
+    RANK_DISTANCE: "rank distance",
+    "own_share@20": "share of the query's language in the top 20",
+    "own_share": "share of the query's language in the pool",
+    "AP_other": "AP without the query's language",
+}
+LOWER_IS_BETTER = (RANK_DISTANCE, "CE")
 METHOD_NAMES = {
     "hybrid": "hybrid batch training",
     "mono": "training on monolingual batches",
@@ -24,13 +31,13 @@ MINUS = "−"
 
 def main_measures(available: Iterable[str]) -> list[str]:
     """Return the measures that figures and summary show: P@5 and R@20, or the first two where neither is there."""
-    scores = [name for name in available if name != RANK_DISTANCE]
+    scores = [name for name in available if name not in BIAS]
     return [name for name in MAIN_MEASURES if name in scores] or scores[:2]
 
 
 def measure_name(measure: str) -> str:
     """Return the name of a measure in running text."""
-    return "rank distance" if measure == RANK_DISTANCE else measure
+    return BIAS.get(measure, measure)
 
 
 def measure_title(measure: str) -> str:
@@ -39,7 +46,8 @@ def measure_title(measure: str) -> str:
     >>> measure_title("rank_distance"), measure_title("nDCG@10")
     ('Rank distance', 'nDCG@10')
     """
-    return measure_name(measure).capitalize() if measure == RANK_DISTANCE else measure
+    name = measure_name(measure)
+    return name[0].upper() + name[1:] if measure in BIAS else name
 
 
 def number(value: float, measure: str, *, sign: bool = False, difference: bool = False) -> str:

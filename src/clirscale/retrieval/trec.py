@@ -58,34 +58,36 @@ def write(path: Path, parts: Iterable[Callable[[], bytes]]) -> None:
             file.write(member)
 
 
-def run_lines(queries: pa.StringArray, passage_ids: pa.StringArray, passages: Ints, scores: Floats) -> bytes:
-    """Format rankings as lines ``query Q0 passage rank score clirscale``.
+def run_lines(queries: pa.Array, passages: pa.ChunkedArray, ranks: Ints, scores: Floats) -> bytes:
+    """Format rankings as lines ``query Q0 passage rank score clirscale``; all arguments have one entry a line.
 
-    Args:
-        queries: (n,) ids.
-        passage_ids: of all passages.
-        passages: (n, depth) best first.
-        scores: (n, depth); written with the digits that give the same float32 when read.
+    Scores are written with the digits that give the same float32 when read.
     """
-    n, depth = passages.shape
-    ranks = pa.array([str(rank) for rank in range(1, depth + 1)])
+    return _join(queries, "Q0", passages, _text(ranks), _text(scores), "clirscale\n")
+
+
+def qrels_lines(queries: pa.Array, passages: pa.ChunkedArray, grades: Ints) -> bytes:
+    """Format judgements as lines ``query 0 passage grade``; all arguments have one entry a line."""
     return _join(
-        queries.take(pa.array(np.repeat(np.arange(n), depth))),
-        "Q0",
-        passage_ids.take(pa.array(passages.ravel())),
-        ranks.take(pa.array(np.tile(np.arange(depth), n))),
-        pa.array(scores.ravel()).cast(pa.string()),
-        "clirscale\n",
+        queries, "0", passages, pc.binary_join_element_wise(_text(grades), pa.scalar("\n", _TEXT), pa.scalar("", _TEXT))
     )
 
 
-def qrels_lines(queries: pa.StringArray, passages: pa.StringArray, grades: Ints) -> bytes:
-    """Format judgements as lines ``query 0 passage grade``; all arguments have one entry a line."""
-    return _join(queries, "0", passages, pc.binary_join_element_wise(pa.array(grades).cast(pa.string()), "\n", ""))
+_TEXT = pa.large_string()
 
 
-def _join(*columns: pa.StringArray | str) -> bytes:
-    lines = pc.binary_join_element_wise(*columns, " ")
+def _text(numbers: Ints | Floats) -> pa.Array:
+    return pa.array(numbers).cast(_TEXT)
+
+
+def _join(*columns: pa.Array | str) -> bytes:
+    parts = [pa.scalar(column, _TEXT) if isinstance(column, str) else _whole(column) for column in columns]
+    lines = pc.binary_join_element_wise(*parts, pa.scalar(" ", _TEXT))
     _, offsets, characters = lines.buffers()
-    end = int(np.frombuffer(offsets, dtype=np.int32)[len(lines)])
+    end = int(np.frombuffer(offsets, dtype=np.int64)[len(lines)])
     return characters.to_pybytes()[:end] if characters is not None else b""
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return whole.cast(_TEXT)

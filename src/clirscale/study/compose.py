@@ -36,12 +36,19 @@ def job_config(cfg: DictConfig) -> JobConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error.full_key or "config"), str(error.msg or error)) from error
     assert isinstance(plain, dict)
-    for section in ("data", "eval"):
-        # Arguments of a reader are offered one level up (data.path) and interpolated into its source.
-        body = plain.get(section)
-        if isinstance(body, dict) and isinstance(body.get("source"), dict):
-            plain[section] = {k: v for k, v in body.items() if k == "source" or k not in body["source"]}
+    plain["data"] = _without_arguments(plain.get("data"))
+    if isinstance(benchmarks := plain.get("eval"), dict):
+        plain["eval"] = {name: _without_arguments(body) for name, body in benchmarks.items()}
+    for key in ("benchmark_dir", "measures"):  # defaults that benchmarks interpolate
+        plain.pop(key, None)
     return parse({str(key): value for key, value in plain.items()})
+
+
+def _without_arguments(section: Any) -> Any:
+    """Leave out a reader's arguments, which are offered one level up (data.path) and interpolated into its source."""
+    if not isinstance(section, dict) or not isinstance(source := section.get("source"), dict):
+        return section
+    return {key: value for key, value in section.items() if key == "source" or key not in source}
 
 
 def register_resolvers() -> None:

@@ -44,7 +44,7 @@ def test_every_group_has_every_language() -> None:
 
 
 def test_task_and_training_share_no_group_and_no_text() -> None:
-    assert find_leaks(cldr.training_pool(), cldr.held_out_task()) == []
+    assert find_leaks(cldr.training_pool(), [cldr.held_out_task()]) == []
 
 
 def test_passages_and_questions_of_the_task_differ_within_a_language() -> None:

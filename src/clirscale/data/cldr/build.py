@@ -13,7 +13,7 @@ from clirscale.data.cldr.facts import Claim, Fact, facts
 from clirscale.data.cldr.names import LANGUAGES
 from clirscale.data.cldr.wording import render
 from clirscale.data.groups import ParallelGroup, Pool
-from clirscale.data.tasks import Passage, Query, RetrievalTask
+from clirscale.data.tasks import Passage, Passages, Query, RetrievalTask
 
 _AT_MOST = 300  # facts of one relation, so that codes and scripts of languages do not outweigh the rest
 _HELD_OUT_SHARE = 0.105  # of the facts are candidates for the task
@@ -95,7 +95,7 @@ def held_out_task() -> RetrievalTask:
             passages.append(Passage(f"{lang}:{fact.group_id}", lang, pair.passage))
     relevant = {fact.group_id: {f"{lang}:{fact.group_id}": 1 for lang in LANGUAGES} for fact in division().held_out}
     qrels = {query.id: relevant[query.group_id] for query in queries}
-    return RetrievalTask("cldr", tuple(queries), tuple(passages), qrels)
+    return RetrievalTask("cldr", tuple(queries), Passages(passages, "cldr"), qrels)
 
 
 def cldr_version() -> str:
