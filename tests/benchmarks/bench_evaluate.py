@@ -19,9 +19,10 @@ import faiss
 import ir_measures
 import numpy as np
 
+from clirscale.config import SearchConfig
 from clirscale.data.tasks import Passage, Query, RetrievalTask
 from clirscale.retrieval.evaluate import evaluate
-from clirscale.retrieval.search import POOL, PassageIndex
+from clirscale.retrieval.search import POOL, DenseScorer, PassageIndex
 
 SENTENCES = {
     "ar": 1222, "de": 1276, "el": 1234, "en": 1180, "es": 1215, "hi": 1244,
@@ -61,7 +62,7 @@ def timed(label, scale=1.0):
 
 def by_ir_measures(task, query_vectors, passage_vectors, sample):
     """Measure each ranking of the sampled queries by ir-measures; return values by query id and corpus."""
-    ids = [p.id for p in task.passages]
+    ids = task.passages.ids.to_pylist()
     members = {lang: [i for i, p in enumerate(task.passages) if p.lang == lang] for lang in SENTENCES}
     members[POOL] = list(range(len(ids)))
     parsed = [ir_measures.parse_measure(name) for name in MEASURES]
@@ -92,7 +93,8 @@ def main():
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with timed("clirscale: search, measures, rank distance") as ours:
-        evaluation = evaluate(task, queries, passages, MEASURES, options.run_depth)
+        search = SearchConfig(index="exact", sample=1, seed=0)
+        evaluation = evaluate(task, DenseScorer(queries, passages), MEASURES, options.run_depth, search)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
     with tempfile.TemporaryDirectory() as folder:
         with timed(f"clirscale: records and run files of depth {options.run_depth}"):
@@ -124,9 +126,13 @@ def main():
             for index in indexes:
                 index.search(queries[:block], min(depth, index.ntotal))
     none = np.zeros(0, dtype=np.int64)
-    index = PassageIndex([p.id for p in task.passages], [p.lang for p in task.passages], passages)
+    index = PassageIndex(task.passages.ids, task.passages.lang_codes, task.passages.languages)
+    query_lang = [q.lang for q in task.queries]
     with timed("clirscale: search alone, without ranks of judged passages"):
-        index.search(queries, none, none, options.run_depth)
+        index.search(DenseScorer(queries, passages), n, query_lang, none, none, options.run_depth)
+    left, right = (vectors.astype(np.float64) for vectors in (queries, passages))
+    with timed("a matrix product of that size in float64, the least that exact sums can take"):
+        left @ right.T
 
 
 if __name__ == "__main__":

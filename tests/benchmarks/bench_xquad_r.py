@@ -1,4 +1,4 @@
-"""Time the evaluation of an encoder on XQuAD-R, all settings, against BEIR's evaluator on one pair of languages at a time.
+"""Time the evaluation of an encoder on XQuAD-R, all settings, against BEIR's evaluator on one language pair at a time.
 
 pip install beir sentence-transformers                                                       # beside the project
 python tests/benchmarks/bench_xquad_r.py --model DIR --data DIR                              # ten minutes on two cores
@@ -6,7 +6,7 @@ python tests/benchmarks/bench_xquad_r.py --model DIR --data DIR --pairs 3 --prec
 
 MODEL is a folder that save_pretrained wrote (mean pooling, E5's prefixes), DATA holds LAReQA's ar.json … zh.json. Both
 sides start from the texts and end with P@5, R@20 and nDCG@10; BEIR embeds queries and passages of each of the 121
-ordered pairs of languages, as its users do. That takes long, so a sample of the pairs is timed and scaled up. The values
+ordered pairs of languages, as its users do. That takes long: a sample of the pairs is timed and scaled up. The values
 of the sampled pairs must agree. BEIR has no multilingual pool, so ours does more.
 """
 
@@ -23,7 +23,8 @@ import torch
 from beir.retrieval.evaluation import EvaluateRetrieval
 from beir.retrieval.models import SentenceBERT
 from beir.retrieval.search.dense import DenseRetrievalExactSearch
-from sentence_transformers import SentenceTransformer, models
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules
 
 from clirscale.config import SearchConfig
 from clirscale.data import lareqa
@@ -48,22 +49,21 @@ def clirscale(encoder, task, precision):
     with Embedder(
         encoder, folder=None, batch_tokens=2048, precision=precision, device=torch.device("cpu"), progress=False
     ) as embedder:
-        queries = embedder.embed([q.text for q in task.queries], "query", "queries")
-        passages = embedder.embed(list(task.passages.iter_texts()), "passage", "passages")
+        queries = embedder.embed([q.text for q in task.queries], "query", "queries", [q.id for q in task.queries])
+        passages = embedder.embed(task.passages.iter_texts(), "passage", "passages", task.passages.ids)
         search = SearchConfig(index="exact", sample=1, seed=0)
         return evaluate(task, DenseScorer(queries, passages), MEASURES, 20, search).cells()
 
 
 def beir_model(folder, precision):
     """The same model as BEIR wants it: a saved SentenceTransformer."""
-    transformer = models.Transformer(str(folder), max_seq_length=LENGTH)
-    parts = [transformer, models.Pooling(transformer.get_word_embedding_dimension(), "mean"), models.Normalize()]
+    transformer = modules.Transformer(str(folder), max_seq_length=LENGTH)
+    parts = [transformer, modules.Pooling(transformer.get_embedding_dimension(), "mean"), modules.Normalize()]
     with tempfile.TemporaryDirectory() as saved:
         SentenceTransformer(modules=parts, device="cpu").save(saved)
         model = SentenceBERT(saved, prompts={"query": "query: ", "passage": "passage: "}, device="cpu")
     model.query_prefix, model.doc_prefix = "query: ", "passage: "
-    if precision == "bf16-mixed":
-        model.q_model.to(torch.bfloat16)
+    model.q_model.to(torch.float32 if precision == "32-true" else torch.bfloat16)  # as saved, it may be in 16 bits
     return model
 
 

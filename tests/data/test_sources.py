@@ -131,7 +131,7 @@ def test_a_pinned_set_is_fetched_once_and_then_works_offline(fake_hub, tmp_path)
         ({"hub": "organisation/other"}, "there is no such dataset, or it is private"),
         ({"hub": GATED}, "registered users only: ask on its page, then hf auth login"),
         ({"revision": "f" * 40}, f"it has no revision {'f' * 40}"),
-        ({"files": ["*.tsv"]}, ""),
+        ({"files": ["*.tsv"]}, "it has none of these files"),
     ],
 )
 def test_what_the_hub_does_not_give(fake_hub, tmp_path, changed, message):

@@ -49,7 +49,7 @@ def test_the_recall_is_that_of_the_tops(problem, kind, least):
 def test_scores_are_exact_and_the_same_seed_gives_the_same(problem, kind):
     found, recall = find(problem, kind)
     again, _ = find(problem, kind)
-    index, scorer, _ = problem
+    _, scorer, _ = problem
     for name in (*LANGUAGES, POOL):
         np.testing.assert_array_equal(found.top_keys[name], again.top_keys[name])
         passages, scores = found.top(name, np.arange(N), DEPTH)

@@ -38,12 +38,12 @@ def write_pairs(path, groups=60):
     return path
 
 
-def write_xquad(folder, paragraphs=6, per_paragraph=4):
+def write_xquad(folder, paragraphs=6, per_paragraph=4, first=1000):
     folder.mkdir()
     for lang in LANGUAGES:
         content = []
         for paragraph in range(paragraphs):
-            numbers = [1000 + paragraph * per_paragraph + i for i in range(per_paragraph)]
+            numbers = [first + paragraph * per_paragraph + i for i in range(per_paragraph)]
             context, breaks, questions = "", [], []
             for number in numbers:
                 start = len(context)

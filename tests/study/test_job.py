@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import write_xquad
 
 from clirscale.errors import ClirscaleError, ConfigError, TrainingError
 from clirscale.retrieval.evaluate import BIAS
@@ -102,21 +103,30 @@ def test_references_run_once(config, name):
     assert (record["axes"]["backbone"] is None) == (name == "bm25")
 
 
-def test_a_benchmark_is_added_to_a_saved_job_without_training(config):
+def two_benchmarks(folder):
+    other = folder / "other"
+    if not other.exists():
+        write_xquad(other, paragraphs=3, first=2000)
+    return "eval=[xquad_r,mlqa_r]", f"eval.mlqa_r.path={other}"
+
+
+def test_a_benchmark_is_added_to_a_saved_job_without_training(config, tmp_path):
+    two = two_benchmarks(tmp_path)
     first = run(config("references=[]", "save_model=true"))
-    more = run(config("references=[]", "save_model=true", "eval=[xquad_r,cldr]"))
+    more = run(config("references=[]", "save_model=true", *two))
     assert more["benchmarks"]["xquad_r"] == first["benchmarks"]["xquad_r"]
     assert more["timings"]["contrast"] == first["timings"]["contrast"]
-    together = run(config("references=[]", "study=together", "eval=[xquad_r,cldr]"))
+    together = run(config("references=[]", "study=together", *two))
     assert together["fingerprint"] == first["fingerprint"]
     assert measured(together) == measured(more)
 
 
-def test_a_benchmark_is_added_to_an_unsaved_job_by_training_again(config):
+def test_a_benchmark_is_added_to_an_unsaved_job_by_training_again(config, tmp_path):
+    two = two_benchmarks(tmp_path)
     first = run(config("references=[]"))
-    more = run(config("references=[]", "eval=[xquad_r,cldr]"))
+    more = run(config("references=[]", *two))
     assert more["benchmarks"]["xquad_r"] == first["benchmarks"]["xquad_r"]
-    assert more["benchmarks"].keys() == {"xquad_r", "cldr"}
+    assert more["benchmarks"].keys() == {"xquad_r", "mlqa_r"}
     assert more["training"] == first["training"]
     assert run(config("references=[]")) == more  # the smaller line finds all that it asks for
 

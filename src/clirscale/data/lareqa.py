@@ -28,7 +28,7 @@ from clirscale.errors import DataError, nearest
 
 log = logging.getLogger(__name__)
 
-_LANG = r"(?P<lang>[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)"
+_LANG = r"(?P<lang>[a-z]{2,3}(?:-[A-Z][A-Za-z]{1,3})*)"  # de, pt-BR, zh-Hant
 _SHARDS = r"validation-\d+-of-\d+\.parquet"
 # Names relative to the folder, the published sentence breaks first.
 _NAMES = [

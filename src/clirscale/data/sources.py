@@ -96,7 +96,7 @@ def _snapshot(hub: str, revision: str, files: tuple[str, ...], path: str | None)
     except RevisionNotFoundError as error:
         raise DataError(_not_fetched(f"it has no revision {revision}", hub, revision, files, path)) from error
     except Exception as error:  # whatever the hub's HTTP client raises; it differs between its releases
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(_not_fetched(problem, hub, revision, files, path)) from error
     # Older releases of the client take patterns that match nothing for success.
     if not any(file.is_file() for pattern in files for file in fetched.glob(pattern)):

@@ -41,7 +41,7 @@ Ranks = npt.NDArray[np.float64]
 #: Key of what is not retrieved: below every other.
 NOTHING = np.int64(np.iinfo(np.int64).min)
 
-_SHARD = 65_536  # passages whose vectors are in memory at a time
+_SHARD = 16_384  # passages whose vectors are in memory at a time, as float32 and as float64
 _BLOCK_BYTES = 200_000_000  # working memory of a block of queries …
 _BYTES_PER_SCORE = 40  # … and what one score takes of it: in float64, as float32, its key, and copies while sorting
 _GRID = 2.0**24
@@ -78,6 +78,7 @@ class DenseScorer:
 
     def __init__(self, queries: VectorSource, passages: VectorSource, device: torch.device | str = "cpu") -> None:
         self.queries, self.passages, self.device = queries, passages, torch.device(device)
+        self._shard: tuple[slice, torch.Tensor] | None = None  # the last one: many blocks of queries meet it
 
     def scores(self, queries: slice, passages: slice | Ints) -> Floats:
         """See :class:`Scorer`.
@@ -86,7 +87,9 @@ class DenseScorer:
             ClirscaleError: a vector is not finite, is zero, or is too long for exact sums.
         """
         left = self._exact("query", self.queries[queries])
-        right = self._exact("passage", self.passages[passages])
+        right = (
+            self._exact("passage", self.passages[passages]) if isinstance(passages, np.ndarray) else self._of(passages)
+        )
         _check_products(left, right)
         found: Floats = (left @ right.T).to(torch.float32).cpu().numpy()
         found += np.float32(0)  # makes -0.0 the same as 0.0 in bits, too
@@ -103,6 +106,12 @@ class DenseScorer:
             found[rows] = (left * right).sum(dim=1).to(torch.float32).cpu().numpy()
         return found + np.float32(0)
 
+    def _of(self, shard: slice) -> torch.Tensor:
+        if self._shard is None or self._shard[0] != shard:
+            self._shard = None  # before the next one takes memory
+            self._shard = shard, self._exact("passage", self.passages[shard])
+        return self._shard[1]
+
     def _exact(self, kind: str, vectors: Floats) -> torch.Tensor:
         norms = np.linalg.norm(vectors, axis=1)
         bad = int((~np.isfinite(norms) | (norms == 0)).sum())
@@ -111,8 +120,8 @@ class DenseScorer:
                 f"{bad} of {len(vectors)} {kind} vectors are zero or not finite: training diverged, or 16-mixed "
                 "overflows. Lower contrast.lr, or use trainer.precision=32-true"
             )
-        moved = torch.from_numpy(np.ascontiguousarray(vectors)).to(self.device, torch.float64)
-        return torch.round(moved * _GRID) / _GRID
+        exact = torch.from_numpy(np.ascontiguousarray(vectors)).to(self.device, torch.float64)
+        return exact.mul_(_GRID).round_().div_(_GRID)
 
 
 def _check_products(left: torch.Tensor, right: torch.Tensor) -> None:
