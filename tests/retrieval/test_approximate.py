@@ -1,6 +1,8 @@
+import faiss
 import numpy as np
 import pytest
 
+from clirscale.errors import ClirscaleError
 from clirscale.retrieval import approximate
 from clirscale.retrieval.search import POOL, DenseScorer, PassageIndex
 
@@ -74,3 +76,48 @@ def test_excluded_passages_are_not_found(problem):
     found, recall = find(problem, "hnsw", excluded={0: best})
     assert best[0] not in found.top(POOL, np.array([0]), DEPTH)[0][0]
     assert recall > 0.9
+
+
+def test_judged_passages_that_are_not_found_have_no_rank(problem):
+    found, _ = find(problem, "ivf")
+    index, _, (queries, passages) = problem
+    for pair, (query, passage) in enumerate(zip(queries, passages, strict=True)):
+        if passage in found.top(POOL, np.array([query]), DEPTH)[0][0]:
+            assert found.rank_in_pool[pair] <= DEPTH
+        else:
+            assert found.rank_in_pool[pair] > DEPTH
+    own = index.lang_codes[passages] == LANGUAGES.index("en")
+    np.testing.assert_array_equal(np.isnan(found.rank_without_own), own)
+    assert np.isinf(found.rank_in_pool).any()
+
+
+def test_bad_vectors_are_refused_before_faiss_sees_them(problem):
+    vectors = normal(1, PASSAGES)
+    vectors[7] = np.nan
+    index, _, judged = problem
+    scorer = DenseScorer(normal(0, N), vectors, passage_ids=[f"p{i}" for i in range(PASSAGES)])
+    for kind in ("ivf", "hnsw", "sq"):
+        with pytest.raises(ClirscaleError, match=r"passage vectors are zero or not finite: p7\. "):
+            find((index, scorer, judged), kind)
+
+
+def test_a_corpus_of_one_language_is_indexed_once(monkeypatch):
+    built = []
+    factory = faiss.index_factory
+    monkeypatch.setattr(faiss, "index_factory", lambda *args: built.append(args) or factory(*args))
+    index = PassageIndex([f"p{i}" for i in range(50)], np.zeros(50, dtype=np.int64), ["de"])
+    none = np.empty(0, dtype=np.int64)
+    scorer = DenseScorer(normal(0, 5), normal(1, 50))
+    found, recall = approximate.search(index, "sq", scorer, 5, ["de"] * 5, none, none, 60, {}, sample=5, seed=0)
+    assert (len(built), recall) == (1, 1)
+    np.testing.assert_array_equal(found.top_keys["de"], found.top_keys[POOL])
+
+
+@pytest.mark.parametrize(("kind", "moved"), [("ivf", True), ("hnsw", False), ("sq", False)])
+def test_indexes_go_to_gpus_that_can_hold_them(problem, monkeypatch, kind, moved):
+    calls = []
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", lambda index: calls.append(index) or index, raising=False)
+    found, _ = find(problem, kind)
+    assert bool(calls) == moved
+    assert np.isfinite(found.rank_in_pool).any()

@@ -111,6 +111,55 @@ def test_shards_and_blocks_of_any_size_give_the_same_to_the_bit(dim):
         assert_equal(find(ids, codes, DenseScorer(queries, vectors), 33, shard=shard, block_bytes=block_bytes), whole)
 
 
+@settings(max_examples=25, deadline=None)
+@given(problems())
+def test_rankings_with_ties_and_excluded_pairs_are_the_same_in_shards_and_blocks(problem):
+    ids, codes, vectors, queries, excluded = problem
+    vectors = np.concatenate([vectors, vectors])  # each twice
+    ids, codes = [*ids, *(f"{name}'" for name in ids)], np.concatenate([codes, codes])
+    scorer = DenseScorer(queries, vectors)
+    whole = find(ids, codes, scorer, len(queries), excluded=excluded, shard=100_000, block_bytes=10**9)
+    for shard, block_bytes in ((1, 10**9), (7, 1), (7, 10_000), (1000, 3000)):
+        assert_equal(
+            find(ids, codes, scorer, len(queries), excluded=excluded, shard=shard, block_bytes=block_bytes), whole
+        )
+
+
+def test_queries_rank_alike_in_other_company():
+    rng = np.random.default_rng(3)
+    vectors, queries = (rng.standard_normal((n, 96)).astype(np.float32) / 16 for n in (500, 40))
+    ids, codes = [f"p{i}" for i in range(500)], np.arange(500) % 3
+    together = find(ids, codes, DenseScorer(queries, vectors), 40)
+    for q in (0, 17, 39):
+        alone = find(ids, codes, DenseScorer(queries[q : q + 1], vectors), 1)
+        np.testing.assert_array_equal(alone.rank_in_pool, together.rank_in_pool.reshape(40, -1)[q])
+        np.testing.assert_array_equal(alone.top_keys[POOL][0], together.top_keys[POOL][q])
+
+
+def test_sums_are_exact_up_to_the_longest_vectors_that_are_accepted():
+    rng = np.random.default_rng(4)
+    vectors, queries = (rng.standard_normal((n, 300)).astype(np.float32) for n in (40, 9))
+    for part in (vectors, queries):
+        part *= np.float32(5.5) / np.linalg.norm(part, axis=1, keepdims=True)
+    vectors[:9] = queries  # the largest products: 5.5 squared is 30.25
+    left, right = ([[round(float(x) * 2**24) for x in row] for row in part] for part in (queries, vectors))
+    exact = [[float(np.float32(sum(a * b for a, b in zip(x, y, strict=True)) / 2**48)) for y in right] for x in left]
+    assert DenseScorer(queries, vectors).scores(slice(0, 9), slice(0, 40)).tolist() == exact
+
+
+def test_ranks_without_the_querys_own_language_are_not_defined_for_passages_in_it():
+    found = find(["a", "b", "c"], [0, 1, 0], Given([[0.1, 0.5, 0.3]]), 1, query_lang="en")
+    np.testing.assert_array_equal(found.rank_without_own, [2, np.nan, 1])
+    found = find(["a", "b", "c"], [0, 1, 0], Given([[0.1, 0.5, 0.3]]), 1, query_lang="sw")  # no passage is in it
+    np.testing.assert_array_equal(found.rank_without_own, found.rank_in_pool)
+
+
+def test_judged_pairs_out_of_order():
+    index = PassageIndex(["a", "b"], np.array([0, 0]), LANGUAGES)
+    with pytest.raises(ValueError, match="not in the order of queries"):
+        index.search(Given([[1, 2], [3, 4]]), 2, ["en"] * 2, np.array([1, 0]), np.array([0, 0]), 5)
+
+
 def test_scores_are_dot_products_rounded_once():
     rng = np.random.default_rng(1)
     vectors, queries = (rng.standard_normal((n, 384)).astype(np.float32) for n in (50, 20))
@@ -169,6 +218,26 @@ def test_vectors_that_are_zero_or_not_finite(bad):
         message = rf"vectors? of a {kind}|{kind} vectors are zero or not finite.*Lower contrast\.lr"
         with pytest.raises(ClirscaleError, match=message):
             find(["a", "b", "c"], [1] * 3, DenseScorer(queries, passages), 3)
+
+
+def test_bad_vectors_are_named():
+    vectors = np.ones((9, 2), np.float32)
+    vectors[[1, 2, 3, 4, 6, 8]] = np.nan
+    names = [f"p{i}" for i in range(9)]
+    scorer = DenseScorer(np.ones((1, 2), np.float32), vectors, passage_ids=names)
+    message = "^passage vectors are zero or not finite: p1, p2, p3, p4, p6 …. Training diverged"
+    with pytest.raises(ClirscaleError, match=message):
+        scorer.scores(slice(0, 1), slice(0, 9))
+    with pytest.raises(ClirscaleError, match=r"not finite: p6, p8\. "):
+        scorer.pairs(np.zeros(4, dtype=np.int64), np.array([8, 6, 8, 0]))
+    with pytest.raises(ClirscaleError, match=r"not finite: row 8\. "):
+        DenseScorer(np.ones((1, 2), np.float32), vectors).scores(slice(0, 1), slice(7, 9))
+
+
+def test_a_vector_that_is_zero_on_the_grid():
+    short = np.full((1, 2), 2.0**-26, np.float32)
+    with pytest.raises(ClirscaleError, match="query vectors are zero or not finite: row 0"):
+        DenseScorer(short, np.ones((1, 2), np.float32)).scores(slice(0, 1), slice(0, 1))
 
 
 def test_vectors_too_long_for_exact_sums():

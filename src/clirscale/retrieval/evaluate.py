@@ -143,24 +143,26 @@ def _excluded(task: RetrievalTask) -> dict[int, Ints]:
 def _entropy(
     task: RetrievalTask, scorer: Scorer, found: _Found, corpus: _Corpus, excluded: Mapping[int, Ints], seed: int
 ) -> Values:
-    """Return the contrastive entropy of the queries of a corpus; NaN where a score is missing, as in lexical search."""
+    """Return the contrastive entropy of the queries of a corpus; NaN for scores that are no cosines, such as BM25's."""
+    if not isinstance(scorer, DenseScorer):
+        return np.full(len(corpus.queries), np.nan)
     judged = found.judged
     relevant = corpus.pairs[judged.grade[corpus.pairs] >= 1]
     relevant = relevant[~is_excluded(judged.query[relevant], judged.passage[relevant], excluded)]
     members = task.passages.rows_in(None if corpus.name == POOL else corpus.name)
     query = np.searchsorted(corpus.queries, judged.query[relevant])
-    forbidden = [list(excluded.get(int(q), ())) for q in corpus.queries]
-    for position, passage in zip(query, judged.passage[relevant], strict=True):
-        forbidden[position].append(passage)
-    inside = [np.searchsorted(members, np.intersect1d(members, rows)) for rows in forbidden]
-    drawn = negatives(len(members), inside, seed)  # (queries, 256 or fewer), -1 for none
+    positions = np.searchsorted(members, judged.passage[relevant])
+    forbidden = np.split(positions, np.searchsorted(query, np.arange(1, len(corpus.queries))))
+    for i in np.flatnonzero(np.isin(corpus.queries, list(excluded))):
+        candidates = np.isin(members, excluded[int(corpus.queries[i])])
+        forbidden[i] = np.append(forbidden[i], np.flatnonzero(candidates))
+    drawn = negatives(len(members), forbidden, seed)  # (queries, 256 or fewer), -1 for none
     distinct = np.unique(drawn[drawn >= 0])
     scores = np.concatenate([scorer.scores(rows, members[distinct]) for rows in _blocks(len(task.queries))])
     columns = np.searchsorted(distinct, drawn)
     negative = np.where(drawn >= 0, scores[corpus.queries[:, None], np.minimum(columns, len(distinct) - 1)], -np.inf)
     positive = scorer.pairs(judged.query[relevant], judged.passage[relevant])
-    entropy = contrastive_entropy(positive, negative, query, _TEMPERATURE)
-    return np.where(np.isfinite(entropy), entropy, np.nan)
+    return contrastive_entropy(positive, negative, query, _TEMPERATURE)
 
 
 def _blocks(n: int) -> Iterator[slice]:

@@ -302,10 +302,16 @@ def negatives(n_passages: int, forbidden: Sequence[Ints], seed: int, count: int 
     """
     longest = max(map(len, forbidden), default=0)
     order = _smallest(np.random.PCG64(seed).random_raw(n_passages), count + longest)
-    drawn = np.full((len(forbidden), min(count, n_passages)), -1, dtype=np.int64)
+    place = np.full(n_passages, len(order))
+    place[order] = np.arange(len(order))
+    width = min(count, n_passages)
+    drawn = np.tile(order[:width], (len(forbidden), 1))
     for row, passages in zip(drawn, forbidden, strict=True):
-        allowed = order[~np.isin(order, passages)][: len(row)]
-        row[: len(allowed)] = allowed
+        taken = place[passages]
+        taken = taken[taken < len(order)]
+        if len(taken):
+            allowed = np.delete(order, taken)[:width]
+            row[: len(allowed)], row[len(allowed) :] = allowed, -1
     return drawn
 
 

@@ -7,10 +7,18 @@ each ranking. Counting and selecting are linear in the number of passages.
 
 **Exact.** A sum of floats depends on its order, and a matrix product takes another order for another shape: with
 float32, the last bits of a score change with the size of a block, and with them ties and ranks. :class:`DenseScorer`
-makes the order irrelevant. Vectors are rounded to multiples of 2^-24 (float32 has no more digits at 1). Products are
-then multiples of 2^-48, and so are all partial sums; by Cauchy and Schwarz these are at most |q||p| in size. Double
-precision holds every multiple of 2^-48 up to 2^5 exactly, so as long as |q||p| <= 32 no addition rounds, fused or not,
-in whatever order and on whatever device. Only the result is rounded, to float32.
+makes the order irrelevant:
+
+1. Components are rounded to multiples of 2^-24. From 1/2 on float32 has no finer digits, so these do not move, and
+   smaller ones by 2^-25 at most.
+2. Each product of two components, and so each sum of products, is a multiple of 2^-48.
+3. Each product, and each sum of some of them, is at most |q||p| in size: by Cauchy and Schwarz, for the components of
+   any subset of the dimensions.
+4. Double precision holds every multiple of 2^-48 up to 2^(53 - 48) = 32 in size. So where |q||p| <= 32, as is checked,
+   no product and no addition rounds, fused or not, in whatever order, on however many threads, on whatever device.
+
+This holds for any way of computing the product of matrices by adding products, which is what BLAS libraries do. Only
+the result is rounded, to float32. Vectors need not be normalised, but ones much shorter than 1 lose digits on the grid.
 
 **Order.** It is trec_eval's: score (float32) descending, then passage id descending (by UTF-8 bytes). Both are packed
 into one integer, the *key*: above, the bits of the score, mapped so that integers compare as the floats do; below, the
@@ -19,9 +27,11 @@ passage's place in the order of ids. The keys of a query never tie.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,16 +46,22 @@ POOL = "*"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ranks = npt.NDArray[np.float64]
+Ids: TypeAlias = pa.ChunkedArray | Sequence[str]
 
 #: Key of what is not retrieved: below every other.
 NOTHING = np.int64(np.iinfo(np.int64).min)
 
-_SHARD = 16_384  # passages whose vectors are in memory at a time, as float32 and as float64
+_SHARD = 16_384  # passages whose vectors are in memory at a time
 _BLOCK_BYTES = 200_000_000  # working memory of a block of queries …
-_BYTES_PER_SCORE = 40  # … and what one score takes of it: in float64, as float32, its key, and copies while sorting
+_BYTES_PER_SCORE = 24  # … and what one score takes of it: 8 as a double, 4 as a float, 40 in the parts being sorted
+_PARTS = 8  # of a block that a thread sorts, one after the other; it has the keys of one in memory
+_MERGED = 1_000_000  # keys of languages that are merged at a time
+_PAIRS = 1024  # whose vectors are in memory, and mostly in the processor's caches, at a time
+_NAMED = 5  # ids in a message
 _GRID = 2.0**24
-_LARGEST_PRODUCT = 32.0
+_LARGEST_PRODUCT = 31.0  # of two norms; below 32, because the norms are rounded themselves
 
 
 class VectorSource(Protocol):
@@ -70,66 +86,106 @@ class Scorer(Protocol):
 class DenseScorer:
     """Dot products of vectors, exact to the float32 that they are rounded to.
 
+    The passages of the last slice that was asked for stay in memory, in double precision: every block of queries is
+    scored against them.
+
     Args:
         queries: vectors.
         passages: vectors of the same dimension; read by shards.
-        device: where the products are computed; the scores are the same everywhere.
+        device: where the products are computed; the scores are the same everywhere. It must have float64.
+        query_ids: names for messages; the numbers of the rows by default.
+        passage_ids: the same for passages.
     """
 
-    def __init__(self, queries: VectorSource, passages: VectorSource, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        queries: VectorSource,
+        passages: VectorSource,
+        device: torch.device | str = "cpu",
+        query_ids: Ids | None = None,
+        passage_ids: Ids | None = None,
+    ) -> None:
         self.queries, self.passages, self.device = queries, passages, torch.device(device)
-        self._shard: tuple[slice, torch.Tensor] | None = None  # the last one: many blocks of queries meet it
+        self._sources = {"query": (queries, query_ids), "passage": (passages, passage_ids)}
+        self._kept: tuple[slice, _OnGrid, torch.Tensor] | None = None
 
     def scores(self, queries: slice, passages: slice | Ints) -> Floats:
         """See :class:`Scorer`.
 
         Raises:
-            ClirscaleError: a vector is not finite, is zero, or is too long for exact sums.
+            ClirscaleError: a vector is zero, is not finite, or is too long for exact sums.
         """
-        left = self._exact("query", self.queries[queries])
-        right = (
-            self._exact("passage", self.passages[passages]) if isinstance(passages, np.ndarray) else self._of(passages)
-        )
-        _check_products(left, right)
-        found: Floats = (left @ right.T).to(torch.float32).cpu().numpy()
+        left = self.vectors("query", queries)
+        right, moved = self._moved(passages)
+        _check_products(left.longest * right.longest)
+        found: Floats = (self._move(left) @ moved.T).cpu().numpy().astype(np.float32)
         found += np.float32(0)  # makes -0.0 the same as 0.0 in bits, too
         return found
 
     def pairs(self, queries: Ints, passages: Ints) -> Floats:
-        """See :class:`Scorer`."""
+        """See :class:`Scorer`; computed on the processor, which gives the same."""
         found = np.empty(len(queries), dtype=np.float32)
-        for begin in range(0, len(queries), _SHARD):
-            rows = slice(begin, begin + _SHARD)
-            left = self._exact("query", self.queries[queries[rows]])
-            right = self._exact("passage", self.passages[passages[rows]])
-            _check_products(left, right)
-            found[rows] = (left * right).sum(dim=1).to(torch.float32).cpu().numpy()
+        for begin in range(0, len(queries), _PAIRS):
+            part = slice(begin, begin + _PAIRS)
+            rows, of_pair = np.unique(queries[part], return_inverse=True)
+            left, right = self.vectors("query", rows), self.vectors("passage", passages[part])
+            _check_products(left.longest * right.longest)
+            found[part] = np.einsum("ij,ij->i", left.values[of_pair], right.values)
         return found + np.float32(0)
 
-    def _of(self, shard: slice) -> torch.Tensor:
-        if self._shard is None or self._shard[0] != shard:
-            self._shard = None  # before the next one takes memory
-            self._shard = shard, self._exact("passage", self.passages[shard])
-        return self._shard[1]
+    def vectors(self, kind: Literal["query", "passage"], rows: slice | Ints) -> _OnGrid:
+        """Return some vectors, rounded to the grid.
 
-    def _exact(self, kind: str, vectors: Floats) -> torch.Tensor:
-        norms = np.linalg.norm(vectors, axis=1)
-        bad = int((~np.isfinite(norms) | (norms == 0)).sum())
-        if bad:
+        Raises:
+            ClirscaleError: one is zero, there or on the grid, or not finite.
+        """
+        source, ids = self._sources[kind]
+        values = source[rows].astype(np.float64)
+        values *= _GRID
+        np.rint(values, out=values)
+        values /= _GRID
+        norms = np.sqrt(np.einsum("ij,ij->i", values, values))
+        bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+        if len(bad):
             raise ClirscaleError(
-                f"{bad} of {len(vectors)} {kind} vectors are zero or not finite: training diverged, or 16-mixed "
-                "overflows. Lower contrast.lr, or use trainer.precision=32-true"
+                f"{kind} vectors are zero or not finite: {_names(np.arange(len(source))[rows][bad], ids)}. Training "
+                "diverged, or 16-mixed overflows. Lower contrast.lr, or use trainer.precision=32-true"
             )
-        exact = torch.from_numpy(np.ascontiguousarray(vectors)).to(self.device, torch.float64)
-        return exact.mul_(_GRID).round_().div_(_GRID)
+        return _OnGrid(values, float(norms.max(initial=0)))
+
+    def _moved(self, passages: slice | Ints) -> tuple[_OnGrid, torch.Tensor]:
+        if self._kept is None or not isinstance(passages, slice) or self._kept[0] != passages:
+            self._kept = None  # frees the memory before more is taken
+            vectors = self.vectors("passage", passages)
+            moved = self._move(vectors)
+            if not isinstance(passages, slice):
+                return vectors, moved
+            self._kept = passages, vectors, moved
+        return self._kept[1:]
+
+    def _move(self, vectors: _OnGrid) -> torch.Tensor:
+        return torch.from_numpy(vectors.values).to(self.device)
 
 
-def _check_products(left: torch.Tensor, right: torch.Tensor) -> None:
-    largest = float(left.norm(dim=1).max() * right.norm(dim=1).max()) if len(left) and len(right) else 0.0
+@dataclass(frozen=True)
+class _OnGrid:
+    """Vectors of multiples of 2^-24, and the largest of their norms."""
+
+    values: Doubles
+    longest: float
+
+
+def _check_products(largest: float) -> None:
     if largest > _LARGEST_PRODUCT:
         raise ClirscaleError(
             f"vectors of length up to {largest**0.5:.3g} are too long for exact search; normalise them"
         )
+
+
+def _names(rows: Ints, ids: Ids | None) -> str:
+    rows = np.unique(rows)
+    named = [f"row {row}" if ids is None else str(ids[row]) for row in rows[:_NAMED].tolist()]
+    return ", ".join(named) + " …" * (len(rows) > _NAMED)
 
 
 @dataclass(frozen=True)
@@ -141,8 +197,8 @@ class Rankings:
             :data:`NOTHING` where fewer were retrieved.
         rank_in_language: (m,) rank of each judged passage among those of its language, from 1; inf if not retrieved.
         rank_in_pool: (m,) the same among all.
-        rank_without_own: (m,) the same among those that are not in the query's language; of no meaning for a passage in
-            that language.
+        rank_without_own: (m,) the same among those that are not in the query's language; NaN for a passage in that
+            language.
         by_place: (number of passages,) the passage at each place of the order of ids.
     """
 
@@ -155,7 +211,7 @@ class Rankings:
     def top(self, corpus: str, queries: Ints, depth: int) -> tuple[Ints, Floats]:
         """Return passages and scores of the top of a ranking, best first: (len(queries), depth or fewer) each.
 
-        Where fewer were retrieved the passage is -1 and the score of no meaning.
+        Where fewer were retrieved the passage is -1 and the score NaN.
         """
         keys = self.top_keys[corpus][queries, :depth]
         passages = np.where(keys == NOTHING, -1, self.by_place[keys & 0xFFFFFFFF])
@@ -166,12 +222,12 @@ class PassageIndex:
     """The passages of a task, by order of ids and by language.
 
     Args:
-        ids: of the passages; they break ties.
+        ids: of the passages, all different; they break ties.
         lang_codes: (number of passages,) the language of each, as a position in ``languages``.
         languages: names.
     """
 
-    def __init__(self, ids: pa.ChunkedArray | Sequence[str], lang_codes: npt.NDArray[Any], languages: Sequence[str]):
+    def __init__(self, ids: Ids, lang_codes: npt.NDArray[Any], languages: Sequence[str]) -> None:
         if not isinstance(ids, pa.ChunkedArray):
             ids = pa.chunked_array([pa.array(ids, pa.large_string())])
         self.by_place: Ints = pc.sort_indices(ids).to_numpy().astype(np.int64)
@@ -193,7 +249,8 @@ class PassageIndex:
     ) -> Rankings:
         """Rank all passages for each query.
 
-        The result does not depend on ``shard`` and ``block_bytes``.
+        The result does not depend on ``shard`` and ``block_bytes``. Memory is taken for the rankings that are returned,
+        the vectors of a shard, and a block.
 
         Args:
             scorer: of the queries and these passages.
@@ -208,24 +265,31 @@ class PassageIndex:
 
         Raises:
             ClirscaleError: a vector is not finite, is zero or too long.
+            ValueError: the judged pairs are not in the order of queries.
         """
+        if (np.diff(judged_query) < 0).any():
+            raise ValueError("the judged pairs are not in the order of queries")
         excluded = excluded or {}
+        without = _Excluded(excluded)
         judged_keys = self.keys(scorer.pairs(judged_query, judged_passage), judged_passage)
         judged_keys[is_excluded(judged_query, judged_passage, excluded)] = NOTHING
         state = _Search(self, n_queries, query_lang, judged_query, judged_passage, judged_keys, depth)
-        for first in range(0, len(self.place), shard):
-            columns = slice(first, min(first + shard, len(self.place)))
-            # Language by language, so that each language is a slice.
-            order = first + np.argsort(self.lang_codes[columns], kind="stable")
-            rows = max(1, block_bytes // (_BYTES_PER_SCORE * len(order)))
-            for begin in range(0, n_queries, rows):
-                block = slice(begin, min(begin + rows, n_queries))
-                keys = self.keys(scorer.scores(block, columns)[:, order - first], order)
-                for query in range(block.start, block.stop) if excluded else ():
-                    if query in excluded:
-                        keys[query - begin, np.isin(order, excluded[query])] = NOTHING
-                state.add(block, order, keys)
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            for columns in _slices(slice(0, len(self.place)), shard):
+                these = _shard(columns, self.lang_codes)
+                width = columns.stop - columns.start + min(depth, len(self.place))
+                for block in _slices(slice(0, n_queries), block_bytes // (_BYTES_PER_SCORE * width)):
+                    scores = scorer.scores(block, columns)
+                    parts = list(_slices(block, len(scores) // (_PARTS * threads)))
+                    views = [scores[part.start - block.start : part.stop - block.start] for part in parts]
+                    list(pool.map(partial(self._add, state, without, these), parts, views))
         return state.rankings()
+
+    def _add(self, state: _Search, without: _Excluded, shard: _Shard, queries: slice, scores: Floats) -> None:
+        keys = self.keys(np.take(scores, shard.order, axis=1), shard.columns.start + shard.order)
+        keys[without.inside(queries, shard)] = NOTHING
+        state.add(queries, shard, keys)
 
     def keys(self, scores: Floats, passages: Ints) -> Ints:
         """Return the keys of scores whose last axis goes along ``passages``."""
@@ -234,6 +298,23 @@ class PassageIndex:
         keys |= self.place[passages]
         keys[scores == -np.inf] = NOTHING
         return keys
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """Some passages, in an order in which each language is a slice."""
+
+    columns: slice  # which passages
+    order: Ints  # their numbers, counted from the first of them
+    languages: dict[int, slice]  # by code, those that there are
+
+
+def _shard(columns: slice, lang_codes: npt.NDArray[Any]) -> _Shard:
+    order = np.argsort(lang_codes[columns], kind="stable")
+    codes, begins = np.unique(lang_codes[columns][order], return_index=True)
+    ends = np.append(begins[1:], len(order))
+    spans = zip(codes.tolist(), begins.tolist(), ends.tolist(), strict=True)
+    return _Shard(columns, order, {code: slice(begin, end) for code, begin, end in spans})
 
 
 class _Search:
@@ -249,56 +330,84 @@ class _Search:
         judged_keys: Ints,
         depth: int,
     ) -> None:
-        self._index, self._depth = index, depth
+        self._index, self._n_queries, self._depth = index, n_queries, depth
         self._judged_query, self._judged_keys = judged_query, judged_keys
         self._judged_lang = index.lang_codes[judged_passage]
-        position = {lang: code for code, lang in enumerate(index.languages)}
-        self._query_lang = np.array([position.get(lang, -1) for lang in query_lang], dtype=np.int64)
+        self._own_lang = codes_of(query_lang, index.languages)[judged_query]
         self._above = np.zeros((3, len(judged_query)), dtype=np.int64)  # in the pool, its language, the query's
-        self._tops = {name: np.empty((n_queries, 0), dtype=np.int64) for name in (*index.languages, POOL)}
+        sizes = np.bincount(index.lang_codes, minlength=len(index.languages)).tolist()
+        self._tops = [np.full((n_queries, min(depth, size)), NOTHING) for size in sizes]
 
-    def add(self, block: slice, passages: Ints, keys: Ints) -> None:
-        """Count and keep what some queries find in some passages, which stand language by language."""
-        codes = self._index.lang_codes[passages]
-        slices = {int(c): slice(*np.searchsorted(codes, [c, c + 1]).tolist()) for c in np.unique(codes)}
-        for code, columns in slices.items():
-            self._merge(self._index.languages[code], block, _largest(keys[:, columns], self._depth))
-        self._merge(POOL, block, _largest(keys, self._depth))
+    def add(self, queries: slice, shard: _Shard, keys: Ints) -> None:
+        """Count and keep what some queries find in a shard; safe to call in threads for different queries."""
+        for code, columns in shard.languages.items():
+            top = self._tops[code]
+            top[queries] = _largest(np.concatenate([top[queries], keys[:, columns]], axis=1), top.shape[1])
+        self._count(queries, shard, keys)
+
+    def _count(self, queries: slice, shard: _Shard, keys: Ints) -> None:
+        """Count the keys above each judged one."""
+        pairs = slice(*np.searchsorted(self._judged_query, (queries.start, queries.stop)))
+        judged = (self._judged_query[pairs] - queries.start, self._judged_keys, self._judged_lang, self._own_lang)
         none = slice(0, 0)
-        first, last = np.searchsorted(self._judged_query, (block.start, block.stop))
-        for pair in range(first, last):
-            query = int(self._judged_query[pair])
-            above = keys[query - block.start] > self._judged_keys[pair]
-            self._above[0, pair] += np.count_nonzero(above)
-            self._above[1, pair] += np.count_nonzero(above[slices.get(int(self._judged_lang[pair]), none)])
-            self._above[2, pair] += np.count_nonzero(above[slices.get(int(self._query_lang[query]), none)])
-
-    def _merge(self, corpus: str, block: slice, found: Ints) -> None:
-        top = self._tops[corpus]
-        size = min(self._depth, self._size(corpus))
-        if not top.shape[1]:
-            top = self._tops[corpus] = np.full((len(top), size), NOTHING)
-        top[block] = _largest(np.concatenate([top[block], found], axis=1), size)
-
-    def _size(self, corpus: str) -> int:
-        if corpus == POOL:
-            return len(self._index.lang_codes)
-        return int(np.count_nonzero(self._index.lang_codes == self._index.languages.index(corpus)))
+        counts = []
+        for row, key, lang, own in zip(judged[0].tolist(), *(part[pairs].tolist() for part in judged[1:]), strict=True):
+            above = keys[row] > key
+            found = (above, above[shard.languages.get(lang, none)], above[shard.languages.get(own, none)])
+            counts.append([np.count_nonzero(part) for part in found])
+        self._above[:, pairs] += np.array(counts, dtype=np.int64).reshape(-1, 3).T
 
     def rankings(self) -> Rankings:
         """Return the outcome, once all passages were added."""
         ranks = 1.0 + self._above
         ranks[:, self._judged_keys == NOTHING] = np.inf
         pool, language, own = ranks
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # inf - inf
             without_own = np.where(np.isinf(pool), np.inf, pool - own + 1)
-        return Rankings(self._tops, language, pool, without_own, self._index.by_place)
+        without_own[self._judged_lang == self._own_lang] = np.nan
+        tops = dict(zip(self._index.languages, self._tops, strict=True))
+        return Rankings({**tops, POOL: self._pool()}, language, pool, without_own, self._index.by_place)
+
+    def _pool(self) -> Ints:
+        """Return the top of all languages, which is the top of their tops."""
+        kept = sum(top.shape[1] for top in self._tops)
+        pool = np.empty((self._n_queries, min(self._depth, kept)), dtype=np.int64)
+        for rows in _slices(slice(0, self._n_queries), _MERGED // max(1, kept)):
+            pool[rows] = _largest(np.concatenate([top[rows] for top in self._tops], axis=1), self._depth)
+        return pool
+
+
+class _Excluded:
+    """Pairs that are no candidates, in the order of queries."""
+
+    def __init__(self, excluded: Mapping[int, Ints]) -> None:
+        pairs = [(query, passage) for query in sorted(excluded) for passage in excluded[query]]
+        self._query, self._passage = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+
+    def inside(self, queries: slice, shard: _Shard) -> tuple[Ints, Ints]:
+        """Return rows and columns of these pairs in the matrix of some queries and a shard in its order."""
+        pairs = slice(*np.searchsorted(self._query, (queries.start, queries.stop)))
+        query, passage = self._query[pairs], self._passage[pairs]
+        here = (passage >= shard.columns.start) & (passage < shard.columns.stop)
+        return query[here] - queries.start, _inverse(shard.order)[passage[here] - shard.columns.start]
 
 
 def is_excluded(queries: Ints, passages: Ints, excluded: Mapping[int, Ints]) -> npt.NDArray[np.bool_]:
     """Return which of m pairs (m,) are no candidates."""
     pairs = zip(queries.tolist(), passages.tolist(), strict=True)
     return np.fromiter((q in excluded and p in excluded[q] for q, p in pairs), dtype=bool, count=len(queries))
+
+
+def codes_of(names: Sequence[str], languages: Sequence[str]) -> Ints:
+    """Return positions (n,) in ``languages``, -1 for those that are not there."""
+    position = {lang: code for code, lang in enumerate(languages)}
+    return np.array([position.get(name, -1) for name in names], dtype=np.int64)
+
+
+def _slices(rows: slice, size: int) -> Iterator[slice]:
+    """Cut rows into slices of a size, of 1 where that is less."""
+    size = max(1, size)
+    return (slice(begin, min(begin + size, rows.stop)) for begin in range(rows.start, rows.stop, size))
 
 
 def _flip(bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -313,7 +422,8 @@ def _inverse(permutation: Ints) -> Ints:
 
 
 def _largest(keys: Ints, depth: int) -> Ints:
-    """Return the largest ``depth`` keys of each row, descending; all where there are fewer."""
+    """Return the largest ``depth`` keys of each row, descending; all where there are fewer. Reorders ``keys``."""
     if depth < keys.shape[1]:
-        keys = np.partition(keys, keys.shape[1] - depth, axis=1)[:, -depth:]
+        keys.partition(keys.shape[1] - depth, axis=1)
+        keys = keys[:, keys.shape[1] - depth :]
     return np.sort(keys, axis=1)[:, ::-1]
