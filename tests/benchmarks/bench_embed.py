@@ -4,9 +4,10 @@ pip install sentence-transformers                                       # beside
 python tests/benchmarks/bench_embed.py --model DIR --data DIR           # a few minutes on two cores
 
 MODEL is a folder that save_pretrained wrote (mean pooling, E5's prefix), DATA holds LAReQA's ar.json … zh.json. Both
-sides start from the texts, end with the vectors, and sort by length. SentenceTransformer is timed at several batch sizes,
-and its best counts. Repeats alternate between the sides, and the median of each is compared. The share of the machine's
-peak is that of a plain matrix product in the same dtype, by the multiplications of the layers on tokens without padding.
+sides start from the texts, end with the vectors, and sort by length. SentenceTransformer is timed at several batch
+sizes, and its best counts. Repeats alternate between the sides, and the median of each is compared. The share of the
+machine's peak is that of a plain matrix product in the same dtype, by the operations of the layers on tokens without
+padding.
 """
 
 import argparse

@@ -313,10 +313,9 @@ def test_only_the_settings_of_the_task_are_measured(tmp_path):
     assert set(evaluation.cells()["setting"]) == {"cross"}
     evaluation.save(tmp_path)
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["cross.trec.gz"]
+    queries, passages = [Query("q", "yo", "g", "?")], [Passage("p", "en", ".")]
+    alone = RetrievalTask("t", queries, passages, {"q": {"p": 1}}, settings=("mono",))
     with pytest.raises(DataError, match="no query has a relevant passage in a setting of mono"):
-        alone = RetrievalTask(
-            "t", [Query("q", "yo", "g", "?")], [Passage("p", "en", ".")], {"q": {"p": 1}}, settings=("mono",)
-        )
         evaluate(alone, *random_vectors(alone), MEASURES, 20)
 
 
@@ -338,7 +337,7 @@ def test_excluded_passages_are_no_candidates(tmp_path):
 def test_contrastive_entropy_by_definition():
     task = parallel_task(questions=5)  # 15 passages a language: all are negatives but the relevant one
     queries, passages = random_vectors(task)
-    rows = evaluate(task, queries, passages, ["CE"], 20).per_query.set_index(KEYS[1:] + ["query_id"])
+    rows = evaluate(task, queries, passages, ["CE"], 20).per_query.set_index([*KEYS[1:], "query_id"])
     for setting, query, corpus, judged, scores in rankings_by_definition(task, queries, passages):
         others = [s for p, s in scores.items() if p not in judged]
         losses = [np.logaddexp.reduce(np.array([scores[p], *others]) / 0.05) - scores[p] / 0.05 for p in judged]

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,8 +115,7 @@ with embedder(TinyEncoder(), folder=Path(sys.argv[1])) as made:
     made.embed([f"text {i}" for i in range(200)], "query", "", range(200))
     print(made.texts_embedded)
 """
-    here = os.path.dirname(__file__)
-    line = [sys.executable, "-c", code, str(tmp_path), here]
+    line = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
     both = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert sorted(int(process.communicate(timeout=120)[0]) for process in both) == [0, 200]
     assert len(list(tmp_path.glob("*/*/*.npy"))) == 1

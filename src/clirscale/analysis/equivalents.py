@@ -156,7 +156,7 @@ def data_equivalents(baseline: SampledCurve, method: SampledCurve, *, level: flo
         return ()
     sizes = np.log(baseline.groups)
     return tuple(
-        _multiplier(float(groups), *_invert(sizes, base, ours[:, i], np.log(groups)), level)
+        _multiplier(float(groups), sizes, *_invert(sizes, base, ours[:, i], np.log(groups)), level)
         for i, groups in enumerate(method.groups)
     )
 
@@ -166,7 +166,7 @@ def crossing(difference: SampledCurve, *, level: float = 0.95) -> Crossing | Non
     if len(difference.groups) < 2:
         return None
     found = _sign_changes(np.log(difference.groups), difference.all)
-    last = np.nanmax(np.where(np.isnan(found), -np.inf, found), axis=1)[1:]
+    last = np.nan_to_num(found[1:], nan=-np.inf).max(axis=1)
     crossed = last[np.isfinite(last)]
     low, high = _interval(np.exp(crossed), level) if len(crossed) else (None, None)
     observed = tuple(float(size) for size in np.exp(found[0][~np.isnan(found[0])]))
@@ -208,22 +208,30 @@ def _first_reaching(sizes: Floats, curves: Floats, scores: Floats) -> Floats:
     return np.where(scores > curves[:, -1], sizes[-1], found)
 
 
-def _multiplier(groups: float, log_sizes: Floats, side: npt.NDArray[np.int64], level: float) -> Multiplier:
-    """Summarise the inversions on the queries as they are (first) and on the resamples."""
-    ratios = np.exp(log_sizes) / groups
+def _multiplier(groups: float, sizes: Floats, found: Floats, side: npt.NDArray[np.int64], level: float) -> Multiplier:
+    """Summarise the inversions on the queries as they are (first) and on the resamples.
+
+    Args:
+        groups: size of the method.
+        sizes: log sizes of the baseline.
+        found: (1 + n_resamples,) log sizes at which the baseline scores what the method does.
+        side: (1 + n_resamples,) on which side of them the truth lies: -1, 0 or 1.
+        level: coverage that the interval aims at.
+    """
+
+    def bounded(log_size: float, below: bool, above: bool) -> Bounded:
+        if below or above:
+            return Bounded(float(np.exp(sizes[0 if below else -1])) / groups, "<=" if below else ">=")
+        return Bounded(float(np.exp(log_size)) / groups)
+
     tail = (1 - level) / 2
     below, above = (side[1:] == -1).mean(), (side[1:] == 1).mean()
-    low, high = _interval(ratios[1:], level)
-
-    def relation(tail_below: float, tail_above: float) -> Relation:
-        return "<=" if below > tail_below else ">=" if above > tail_above else ""
-
-    relations: dict[int, Relation] = {-1: "<=", 0: "", 1: ">="}
+    low, high = _interval(found[1:], level)
     return Multiplier(
         groups,
-        Bounded(float(ratios[0]), relations[int(side[0])]),
-        Bounded(low, relation(tail, 1 - tail)),
-        Bounded(high, relation(1 - tail, tail)),
+        bounded(float(found[0]), bool(side[0] == -1), bool(side[0] == 1)),
+        bounded(low, below > tail, above >= 1 - tail),
+        bounded(high, below >= 1 - tail, above > tail),
     )
 
 

@@ -9,7 +9,7 @@ signs of whole parallel groups are flipped. With thousands of queries nearly eve
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import inf, nan
+from math import copysign, inf, nan
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ def standardised_difference(differences: Floats) -> float:
         return nan
     mean, spread = float(np.mean(differences)), float(np.std(differences, ddof=1))
     if spread <= TOLERANCE * float(np.abs(differences).max()):
-        return inf * np.sign(mean) if mean else 0.0
+        return copysign(inf, mean) if mean else 0.0
     return mean / spread
 
 
