@@ -9,7 +9,7 @@ from clirscale.errors import TrainingError
 from clirscale.training.loop import Stage, fit, linear_warmup_and_decay
 from clirscale.training.run import step_count
 
-CPU = TrainerConfig("cpu", "32-true", None, 8192, False)
+CPU = TrainerConfig("cpu", "32-true", None, 8192, 0.0, False)
 
 
 class Parabola(Stage):

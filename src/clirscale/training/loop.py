@@ -101,11 +101,14 @@ def linear_warmup_and_decay(steps: int, warmup: float) -> Callable[[int], float]
 
 
 class _Batches(IterableDataset[Any]):
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self.batches = batches
+    def __init__(self, batches: Iterable[Any], steps: int) -> None:
+        self.batches, self.steps = batches, steps
 
     def __iter__(self) -> Any:
         return iter(self.batches)
+
+    def __len__(self) -> int:
+        return self.steps  # of the progress bar
 
 
 def fit(
@@ -144,6 +147,7 @@ def fit(
         # The batches come ready made from memory: there is nothing for worker processes to do.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        trainer.fit(stage, DataLoader(_Batches(batches), batch_size=None))
+        warnings.filterwarnings("ignore", message=".*IterableDataset. has .__len__. defined.*")  # no workers
+        trainer.fit(stage, DataLoader(_Batches(batches, stage.steps), batch_size=None))
     if trainer.global_step != stage.steps:
         raise TrainingError(f"the {stage.name} stage stopped after {trainer.global_step} of {stage.steps} steps")
