@@ -20,7 +20,7 @@ from clirscale.errors import ConfigError, nearest
 
 StageName = Literal["adapt", "contrast"]
 SETTINGS = ("mono", "cross", "multi")
-SECTIONS = ("data", "method", "backbone", "search", "leaks", "budget", "contrast", "adapt", "trainer")
+SECTIONS = ("data", "method", "backbone", "search", "budget", "contrast", "adapt", "trainer")
 
 
 def _require(condition: bool, key: str, problem: str) -> None:
@@ -83,11 +83,6 @@ class LeaksConfig:
     """What happens to training groups whose text or id is in an evaluation set of the job."""
 
     action: Literal["remove", "fail", "report"]
-    threshold: float
-
-    def check(self, prefix: str) -> None:
-        """Check ranges."""
-        _require(0 < self.threshold <= 1, f"{prefix}.threshold", f"must be in (0, 1], is {self.threshold}")
 
 
 @dataclass(frozen=True)

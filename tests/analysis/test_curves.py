@@ -141,7 +141,7 @@ def test_groups_that_leaks_took_away_make_another_curve(study):
     study.job(
         "hybrid",
         1.0,
-        config={"leaks.threshold": 0.5},
+        config={"trainer.precision": "32-true"},
         hashes={"backbone": "b" * 64, "data": "d" * 64, "leaks": "c" * 64},
     )
     assert len(arranged(study).comparisons[0].curves) == 2

@@ -129,7 +129,6 @@ def test_unknown_names_get_the_nearest_valid_one(argument, key, suggestion):
         ("budget.contrast=0", "budget.contrast: must be above 0"),
         ("eval.cldr.measures=[]", "eval.cldr.measures: is empty"),
         ("eval.cldr.run_depth=0", "eval.cldr.run_depth: must be at least 1"),
-        ("leaks.threshold=0", "leaks.threshold: must be in"),
         ("search.sample=0", "search.sample: must be at least 1"),
         ("trainer.cache_gb=-1", "trainer.cache_gb: must not be negative"),
         ("data.languages=[]", "data.languages: is empty"),

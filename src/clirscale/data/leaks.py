@@ -10,10 +10,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from clirscale.data.groups import Pool
-from clirscale.data.tasks import RetrievalTask
+from clirscale.data.tasks import Passage, Query, RetrievalTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,26 @@ class Leak:
     evaluation_id: str
 
 
-def find_leaks(pool: Pool, tasks: Sequence[RetrievalTask], threshold: float = 0.8) -> list[Leak]:
-    """Return every meeting of the pool with the task, in the order of the pool.
+def find_leaks(pool: Pool, tasks: Sequence[RetrievalTask]) -> list[Leak]:
+    """Return every meeting of the pool with the tasks, in the order of the pool.
 
     A training query or passage is compared with evaluation queries and passages alike; of several equal evaluation
-    texts the first is named, queries before passages.
+    texts the first is named, queries before passages. The evaluation sets are gone through once, and only what the pool
+    shares with them is kept: they may be larger than memory.
     """
-    texts: dict[str, dict[str, str]] = {}  # primary language -> normalised text -> evaluation id
+    trained = {
+        (_primary(lang), normalise(text))
+        for group in pool
+        for lang, pair in group.pairs.items()
+        for text in (pair.query, pair.passage)
+    }
+    texts: dict[tuple[str, str], str] = {}  # primary language and normalised text -> evaluation id
     group_ids: dict[str, str] = {}
     for task in tasks:
-        for item in (*task.queries, *task.passages):
-            texts.setdefault(_primary(item.lang), {}).setdefault(normalise(item.text), item.id)
+        for item in chain[Query | Passage](task.queries, task.passages):
+            key = _primary(item.lang), normalise(item.text)
+            if key in trained:
+                texts.setdefault(key, item.id)
         for query in task.queries:
             group_ids.setdefault(query.group_id, query.id)
 
@@ -52,13 +62,13 @@ def find_leaks(pool: Pool, tasks: Sequence[RetrievalTask], threshold: float = 0.
         if group.group_id in group_ids:
             leaks.append(Leak("group_id", group.group_id, None, group_ids[group.group_id]))
         for lang, pair in group.pairs.items():
-            known = texts.get(_primary(lang))
-            if known is None:
-                continue
-            if (found := known.get(normalise(pair.query))) is not None:
-                leaks.append(Leak("query", group.group_id, lang, found))
-            if (found := known.get(normalise(pair.passage))) is not None:
-                leaks.append(Leak("passage", group.group_id, lang, found))
+            kinds: tuple[tuple[Literal["query", "passage"], str], ...] = (
+                ("query", pair.query),
+                ("passage", pair.passage),
+            )
+            for kind, text in kinds if texts else ():
+                if (found := texts.get((_primary(lang), normalise(text)))) is not None:
+                    leaks.append(Leak(kind, group.group_id, lang, found))
     return leaks
 
 

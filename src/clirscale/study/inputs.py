@@ -48,7 +48,7 @@ def leaks(config: JobConfig) -> Sequence[Leak]:
         ConfigError: there is one, and ``leaks.action`` is ``fail``.
     """
     tasks = tuple(task(config, name) for name in config.eval)
-    found = _leaks(_Same(pool(config.data)), tuple(map(_Same, tasks)), config.leaks.threshold)
+    found = _leaks(_Same(pool(config.data)), tuple(map(_Same, tasks)))
     if found and config.leaks.action == "fail":
         first = found[0]
         raise ConfigError(
@@ -88,8 +88,8 @@ class _Same:
 
 
 @lru_cache(maxsize=4)
-def _leaks(whole: _Same, tasks: tuple[_Same, ...], threshold: float) -> tuple[Leak, ...]:
-    return tuple(find_leaks(whole.value, [task.value for task in tasks], threshold))
+def _leaks(whole: _Same, tasks: tuple[_Same, ...]) -> tuple[Leak, ...]:
+    return tuple(find_leaks(whole.value, [task.value for task in tasks]))
 
 
 def _key(source: Any) -> str:
