@@ -2,6 +2,9 @@ from pathlib import Path
 
 import pytest
 
+# Benchmarks import the peers that they measure against, which are no dependencies.
+collect_ignore = ["benchmarks"]
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
