@@ -15,7 +15,7 @@ All jobs of an evaluation are scored on the same resamples, so that differences 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -67,14 +67,40 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class _Sampled:
+class Totals:
+    """The scores of one job in one setting, added up by parallel group and cell.
+
+    Attributes:
+        cells: (query language, passage language) of each cell, in alphabetical order.
+        sums: (n_groups, n_cells) sum of the scores of a group's queries.
+        counts: (n_groups, n_cells) how many scores that is; a score that is NaN does not count.
+    """
+
+    setting: str
+    measure: str
+    cells: tuple[tuple[str, str], ...]
+    sums: Floats
+    counts: Floats
+
+    @property
+    def shares(self) -> Floats:
+        """What each group contributes to the macro-average, which is their sum (n_groups,)."""
+        per_cell = self.counts.sum(axis=0)
+        present = per_cell > 0
+        shares: Floats = (self.sums[:, present] / per_cell[present]).sum(axis=1) / present.sum()
+        return shares
+
+
+@dataclass(frozen=True)
+class Sampled:
     """A statistic on the queries as they are, and on each resample (n_resamples,)."""
 
     value: float
     samples: Floats
 
-    def plus(self, sign: int, other: _Sampled) -> _Sampled:
-        return _Sampled(self.value + sign * other.value, self.samples + sign * other.samples)
+    def plus(self, sign: int, other: Sampled) -> Sampled:
+        """Add another statistic times ``sign``, resample by resample."""
+        return Sampled(self.value + sign * other.value, self.samples + sign * other.samples)
 
 
 class Bootstrap:
@@ -93,11 +119,14 @@ class Bootstrap:
     def __init__(self, jobs: Iterable[Job], *, n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> None:
         self.n_resamples, self.level, self.seed = n_resamples, level, seed
         jobs = list(jobs)
-        group_ids = pd.Index(sorted({group for job in jobs for group in _read(job, "group_id")["group_id"].unique()}))
+        group_ids = group_index(jobs)
         self.n_groups = len(group_ids)
         self._weights = draw_weights(self.n_groups, n_resamples, np.random.default_rng([seed, 0]))
         self._denominators: dict[bytes, Floats] = {}
-        self._jobs = {job: self._sample(_read_scores(job), group_ids) for job in jobs}
+        self._jobs = {
+            job: {(t.setting, t.measure): self._statistic(t.sums, t.counts) for t in read_totals(job, group_ids)}
+            for job in jobs
+        }
         self._denominators.clear()
         self._draws = cache(self._draw_seeds)
 
@@ -130,6 +159,19 @@ class Bootstrap:
         Returns:
             The contrast, or None if a point lacks the measure.
         """
+        found = self._contrast(terms, setting, measure)
+        return None if found is None else self._summarise(*found)
+
+    def sampled(self, terms: Sequence[tuple[int, Point]], setting: str, measure: str) -> Sampled | None:
+        """Return a contrast with its value on every resample, or None if a point lacks the measure.
+
+        Resample i has the same groups for all contrasts, and the same seeds for points with equally many: what is
+        computed from several contrasts, such as where two curves cross, stays paired. One term gives a point.
+        """
+        found = self._contrast(terms, setting, measure)
+        return None if found is None else found[0]
+
+    def _contrast(self, terms: Sequence[tuple[int, Point]], setting: str, measure: str) -> tuple[Sampled, int] | None:
         scores = [self._by_seed(point, setting, measure) for _, point in terms]
         if not all(scores):
             return None
@@ -137,7 +179,7 @@ class Bootstrap:
             set(by_seed) for by_seed, (_, point) in zip(scores, terms, strict=True) if point.fraction is not None
         ]
         seeds = sorted(seed for seed in set.intersection(*trained or [set()]) if seed is not None)
-        zero = _Sampled(0.0, np.zeros(self.n_resamples))
+        zero = Sampled(0.0, np.zeros(self.n_resamples))
         paired, alone = [zero] * len(seeds), zero
         for stream, ((sign, _), by_seed) in enumerate(zip(terms, scores, strict=True), start=1):
             if seeds and by_seed.keys() >= set(seeds):
@@ -145,9 +187,9 @@ class Bootstrap:
             else:
                 alone = alone.plus(sign, self._mean(list(by_seed.values()), stream))
         total = self._mean(paired).plus(1, alone) if paired else alone
-        return self._summarise(total, len(seeds) or min(map(len, trained), default=1))
+        return total, len(seeds) or min(map(len, trained), default=1)
 
-    def _by_seed(self, point: Point, setting: str, measure: str) -> dict[int | None, _Sampled]:
+    def _by_seed(self, point: Point, setting: str, measure: str) -> dict[int | None, Sampled]:
         return {
             job.seed: self._jobs[job][setting, measure] for job in point.jobs if (setting, measure) in self._jobs[job]
         }
@@ -156,52 +198,31 @@ class Bootstrap:
         sampled = [scores[setting, measure] for job in jobs if (setting, measure) in (scores := self._jobs[job])]
         return self._summarise(self._mean(sampled), len(sampled)) if sampled else None
 
-    def _summarise(self, sampled: _Sampled, n_seeds: int) -> Estimate:
+    def _summarise(self, sampled: Sampled, n_seeds: int) -> Estimate:
         tail = (1 - self.level) / 2
         low, high = np.nanquantile(sampled.samples, [tail, 1 - tail])
         return Estimate(sampled.value, float(low), float(high), n_seeds)
 
-    def _mean(self, seeds: Sequence[_Sampled], stream: int = 0) -> _Sampled:
+    def _mean(self, seeds: Sequence[Sampled], stream: int = 0) -> Sampled:
         """Average over seeds, drawing them anew in each resample."""
         value = float(np.mean([sampled.value for sampled in seeds]))
         if len(seeds) == 1:
-            return _Sampled(value, seeds[0].samples)
+            return Sampled(value, seeds[0].samples)
         samples = np.stack([sampled.samples for sampled in seeds], axis=1)  # (n_resamples, n_seeds)
-        return _Sampled(value, (self._draws(len(seeds), stream) * samples).sum(axis=1))
+        return Sampled(value, (self._draws(len(seeds), stream) * samples).sum(axis=1))
 
     def _draw_seeds(self, n_seeds: int, stream: int) -> Floats:
         """Return the share of each seed in each resample (n_resamples, n_seeds), from n_seeds - 1 draws."""
         rng = np.random.default_rng([self.seed, 1, n_seeds, stream])
         return rng.multinomial(n_seeds - 1, np.full(n_seeds, 1 / n_seeds), size=self.n_resamples) / (n_seeds - 1)
 
-    def _sample(self, frame: pd.DataFrame, group_ids: pd.Index) -> dict[tuple[str, str], _Sampled]:
-        """Score a job on all resamples, by (setting, measure)."""
-        group = group_ids.get_indexer(frame["group_id"].cat.categories)[_codes(frame, "group_id")]
-        setting, query, passage = (_codes(frame, name) for name in ("setting", "query_lang", "passage_lang"))
-        pair = query * (passage.max() + 1) + passage
-        found = {}
-        for name in SETTINGS:
-            rows = np.flatnonzero(setting == frame["setting"].cat.categories.get_indexer(pd.Index([name])))
-            cell_ids, cell = np.unique(pair[rows], return_inverse=True)
-            flat = group[rows] * len(cell_ids) + cell
-            shape = (self.n_groups, len(cell_ids))
-            for measure in _measure_columns(frame):
-                scores = frame[measure].to_numpy(dtype=np.float64)[rows]
-                known = ~np.isnan(scores)
-                if known.any():
-                    size = shape[0] * shape[1]
-                    sums = np.bincount(flat[known], scores[known], minlength=size).reshape(shape).astype(np.float64)
-                    counts = np.bincount(flat[known], minlength=size).reshape(shape).astype(np.float64)
-                    found[name, measure] = self._statistic(sums, counts)
-        return found
-
-    def _statistic(self, sums: Floats, counts: Floats) -> _Sampled:
+    def _statistic(self, sums: Floats, counts: Floats) -> Sampled:
         key = counts.tobytes()
         if key not in self._denominators:  # most measures and jobs have the same queries
             self._denominators[key] = weighted_totals(self._weights, counts)
         everything = macro_average(sums.sum(axis=0)[None], counts.sum(axis=0)[None])
         samples = macro_average(weighted_totals(self._weights, sums), self._denominators[key])
-        return _Sampled(float(everything[0]), samples)
+        return Sampled(float(everything[0]), samples)
 
 
 def draw_weights(n_groups: int, n_resamples: int, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
@@ -228,6 +249,50 @@ def macro_average(sums: Floats, counts: Floats) -> Floats:
     return average
 
 
+def group_index(jobs: Iterable[Job]) -> pd.Index:
+    """Return the ids of the parallel groups on which any of the jobs was evaluated, in alphabetical order.
+
+    Raises:
+        DataError: per-query scores are missing or malformed; the message names the file.
+    """
+    columns = (_read(job, "group_id")["group_id"] for job in jobs)
+    ids: pd.Index = pd.Index(sorted({group for column in columns for group in column.dropna().unique()}))
+    return ids
+
+
+def read_totals(job: Job, group_ids: pd.Index) -> Iterator[Totals]:
+    """Read the per-query scores of a job and add them up, for every setting and measure that it has.
+
+    Args:
+        job: a finished job.
+        group_ids: the groups, in the order of the rows of the totals; those of the job are among them.
+
+    Raises:
+        DataError: per-query scores are missing or malformed; the message names the file.
+    """
+    frame = _read_scores(job)
+    group = group_ids.get_indexer(frame["group_id"].cat.categories)[_codes(frame, "group_id")]
+    setting, query, passage = (_codes(frame, name) for name in ("setting", "query_lang", "passage_lang"))
+    query_langs, passage_langs = (list(frame[name].cat.categories) for name in ("query_lang", "passage_lang"))
+    pair = query * len(passage_langs) + passage
+    for name in SETTINGS:
+        rows = np.flatnonzero(setting == frame["setting"].cat.categories.get_indexer(pd.Index([name])))
+        pairs, cell = np.unique(pair[rows], return_inverse=True)
+        cells = tuple(
+            (query_langs[q], passage_langs[p]) for q, p in zip(*divmod(pairs, len(passage_langs)), strict=True)
+        )
+        flat = group[rows] * len(cells) + cell
+        shape = (len(group_ids), len(cells))
+        for measure in _measure_columns(frame):
+            scores = frame[measure].to_numpy(dtype=np.float64)[rows]
+            known = ~np.isnan(scores)
+            if known.any():
+                size = shape[0] * shape[1]
+                sums = np.bincount(flat[known], scores[known], minlength=size).reshape(shape).astype(np.float64)
+                counts = np.bincount(flat[known], minlength=size).reshape(shape).astype(np.float64)
+                yield Totals(name, measure, cells, sums, counts)
+
+
 def _read(job: Job, only: str | None = None) -> pd.DataFrame:
     path = job.scores
     try:
@@ -250,7 +315,9 @@ def _read(job: Job, only: str | None = None) -> pd.DataFrame:
 def _read_scores(job: Job) -> pd.DataFrame:
     frame = _read(job)
     for name in KEYS:
-        frame[name] = frame[name].astype("category")
+        column = frame[name].astype("category")
+        # A dictionary in the file is in the order of its rows, which need not be the same in every job.
+        frame[name] = column.cat.reorder_categories(sorted(column.cat.categories))
         if frame[name].isna().any():
             row = int(frame[name].isna().to_numpy().argmax())
             raise DataError(f"{job.scores}: column {name!r} is empty in row {row}; run the job again")

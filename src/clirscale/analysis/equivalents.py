@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Relation = Literal["", "<=", ">="]
+Relation = Literal["", "<", ">"]
 TOLERANCE = 1e-12  # scores this close are the same
 
 
@@ -53,7 +53,7 @@ class Bounded:
 
     Attributes:
         value: the number or the bound.
-        relation: "" for a number; "<=" or ">=" where the truth is at most or at least ``value``.
+        relation: "" for a number; "<" or ">" where the truth is below or above ``value``.
     """
 
     value: float
@@ -83,9 +83,14 @@ class Multiplier:
     @property
     def includes_one(self) -> bool:
         """Whether the interval leaves open that both need the same data."""
-        return (self.low.relation == "<=" or self.low.value <= 1) and (
-            self.high.relation == ">=" or self.high.value >= 1
-        )
+        return spans(self.low, self.high, 1.0)
+
+
+def spans(low: Bounded, high: Bounded, value: float) -> bool:
+    """Return whether an interval leaves open that the truth is ``value``, its ends included unless they are bounds."""
+    starts_above = (low.relation == ">" and low.value >= value) or (low.relation == "" and low.value > value)
+    ends_below = (high.relation == "<" and high.value <= value) or (high.relation == "" and high.value < value)
+    return not (starts_above or ends_below)
 
 
 @dataclass(frozen=True)
@@ -219,10 +224,13 @@ def _multiplier(groups: float, sizes: Floats, found: Floats, side: npt.NDArray[n
         level: coverage that the interval aims at.
     """
 
+    def ratio(log_size: float) -> float:
+        return float(np.exp(log_size - np.log(groups)))  # exactly 1 at the method's own size
+
     def bounded(log_size: float, below: bool, above: bool) -> Bounded:
         if below or above:
-            return Bounded(float(np.exp(sizes[0 if below else -1])) / groups, "<=" if below else ">=")
-        return Bounded(float(np.exp(log_size)) / groups)
+            return Bounded(ratio(sizes[0 if below else -1]), "<" if below else ">")
+        return Bounded(ratio(log_size))
 
     tail = (1 - level) / 2
     below, above = (side[1:] == -1).mean(), (side[1:] == 1).mean()

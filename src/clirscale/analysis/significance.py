@@ -8,7 +8,7 @@ signs of whole parallel groups are flipped. With thousands of queries nearly eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import copysign, inf, nan
 
 import numpy as np
@@ -27,8 +27,8 @@ def randomisation_test(differences: npt.ArrayLike, *, n_draws: int = N_DRAWS, se
     The statistic is the sum over groups; for a macro-average give what each group contributes to it
     (:attr:`clirscale.analysis.bootstrap.Totals.shares`, method minus baseline). Flipping a group changes the sign of
     its contribution and nothing else, so that one matrix product of signs and contributions makes all draws of all
-    tests. p = (1 + #{|d*| >= |d|}) / (1 + n_draws); where there are no more than ``n_draws`` sign vectors, all are
-    enumerated and p is their share with |d*| >= |d|.
+    tests. p = (1 + #{|d*| >= |d|}) / (1 + n_draws); a test with no more than ``n_draws`` sign vectors has all of them
+    enumerated, and p is their share with |d*| >= |d|.
 
     Args:
         differences: (n_groups, ...) one contribution a group; each further index is a test of its own, on the same
@@ -51,15 +51,15 @@ def randomisation_test(differences: npt.ArrayLike, *, n_draws: int = N_DRAWS, se
         where = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
         raise ValueError(f"differences{where} is {values[tuple(where)]}; a group without a score has no row")
     flat = values.reshape(len(values), -1)
-    flat = flat[(flat != 0).any(axis=1)]  # flipping zeros changes nothing
-    observed = np.abs(flat.sum(axis=0)) - TOLERANCE * np.abs(flat).sum(axis=0)
-    exact = 2 ** len(flat) <= n_draws
-    extreme, total = np.zeros(flat.shape[1]), 0
-    for heads in _all_flips(len(flat)) if exact else _random_flips(len(flat), n_draws, seed):
-        statistics = 2 * (heads @ flat) - flat.sum(axis=0)  # signs are 2 * heads - 1
-        extreme += (np.abs(statistics) >= observed).sum(axis=0)
-        total += len(heads)
-    p_values: Floats = extreme / total if exact else (1 + extreme) / (1 + total)
+    # Flipping zeros changes nothing, so that groups without a difference do not count among the sign vectors.
+    few = (flat != 0).sum(axis=0) < n_draws.bit_length()
+    p_values = np.empty(flat.shape[1])
+    for test in np.flatnonzero(few):
+        contributions = flat[flat[:, test] != 0, test, None]
+        p_values[test] = _count_extreme(contributions, [_all_flips(len(contributions))])[0] / 2 ** len(contributions)
+    if not few.all():
+        extreme = _count_extreme(flat[:, ~few], _random_flips(len(flat), n_draws, seed))
+        p_values[~few] = (1 + extreme) / (1 + n_draws)
     return p_values.reshape(values.shape[1:])
 
 
@@ -101,8 +101,18 @@ def standardised_difference(differences: Floats) -> float:
     return mean / spread
 
 
-def _all_flips(n_groups: int) -> Iterator[Floats]:
-    yield ((np.arange(2**n_groups)[:, None] >> np.arange(n_groups)) & 1).astype(np.float64)
+def _count_extreme(contributions: Floats, flips: Iterable[Floats]) -> Floats:
+    """Count the flips (n, n_groups of 0 and 1) whose statistic is at least as large as the observed, by test."""
+    total, magnitude = contributions.sum(axis=0), np.abs(contributions).sum(axis=0)
+    extreme = np.zeros(contributions.shape[1])
+    for heads in flips:
+        statistics = 2 * (heads @ contributions) - total  # the signs are 2 * heads - 1
+        extreme += (np.abs(statistics) >= np.abs(total) - TOLERANCE * magnitude).sum(axis=0)
+    return extreme
+
+
+def _all_flips(n_groups: int) -> Floats:
+    return ((np.arange(2**n_groups)[:, None] >> np.arange(n_groups)) & 1).astype(np.float64)
 
 
 def _random_flips(n_groups: int, n_draws: int, seed: int) -> Iterator[Floats]:

@@ -15,6 +15,7 @@ from clirscale.analysis.bootstrap import Bootstrap
 from clirscale.analysis.curves import Arrangement, Comparison, Curve, flatten, format_value
 from clirscale.analysis.records import SETTINGS, Job, Study
 from clirscale.report import figures, tables
+from clirscale.report.head_to_head import Duel, duels
 from clirscale.report.limits import limits
 from clirscale.report.style import Key, Style, key
 from clirscale.report.summary import Summary, question, recipe, summarise
@@ -47,6 +48,7 @@ class Block:
     other_scores: list[Table]
     differences: list[Table]
     gains: list[Table]
+    duels: list[Duel]
     bias_panels: list[str]
     bias: list[Table]
     cost: Table | None
@@ -139,6 +141,7 @@ def _block(
         other_scores=present([tables.scores(comparison, bootstrap, m, styles) for m in others]),
         differences=present([tables.differences(comparison, bootstrap, m) for m in main]),
         gains=present([tables.gains(comparison, bootstrap, m, styles) for m in main]),
+        duels=duels(comparison, bootstrap, main),
         bias_panels=drawn([RANK_DISTANCE], "bias"),
         bias=present(bias),
         cost=tables.cost(comparison, styles),
