@@ -13,7 +13,10 @@ def found(seeds_analysis):
 
 def test_each_two_methods_meet_once(found):
     assert [duel.title for duel in found] == ["hybrid against mono", "hybrid against dapt", "mono against dapt"]
-    assert {len(duel.statements) for duel in found} == {6}
+    assert {len(duel.statements) for duel in found} == {7}
+    for duel in found:  # what limits all statements is said once
+        assert sum("Two sizes only" in line for line in duel.statements) == 1
+        assert duel.statements[-1].startswith("Two sizes only")
     assert {duel.n_tests for duel in found} == {2 * 2 * 3}
 
 

@@ -51,7 +51,7 @@ def duels(comparison: Comparison, bootstrap: Bootstrap, measures: Sequence[str])
         if not head.n_tests:
             continue
         said = [
-            " ".join(statements(head, setting, measure, measure_name=measure_name(measure)))
+            statements(head, setting, measure, measure_name=measure_name(measure))
             for measure in measures
             for setting in SETTINGS
             if (setting, measure) in head.outcomes
@@ -59,8 +59,15 @@ def duels(comparison: Comparison, bootstrap: Bootstrap, measures: Sequence[str])
         made = [
             table for measure in measures for table in (_tests(head, measure), _equivalents(head, measure)) if table
         ]
-        found.append(Duel(f"{method.phrase} against {baseline.phrase}", tuple(said), tuple(made), head.n_tests))
+        found.append(Duel(f"{method.phrase} against {baseline.phrase}", _lines(said), tuple(made), head.n_tests))
     return found
+
+
+def _lines(said: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Join the sentences of each setting and measure; what all of them say comes once, at the end."""
+    common = [text for text in said[0] if all(text in others for others in said[1:])] if len(said) > 1 else []
+    lines = [" ".join(text for text in sentences if text not in common) for sentences in said]
+    return tuple(line for line in (*lines, " ".join(common)) if line)
 
 
 def _tests(head: HeadToHead, measure: str) -> Table | None:
